@@ -1,0 +1,1 @@
+//! H.264 constrained baseline through openh264.

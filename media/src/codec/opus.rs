@@ -1,0 +1,1 @@
+//! Opus at 48 kHz.

@@ -1,0 +1,4 @@
+//! Pixel arithmetic.
+
+pub mod convert;
+pub mod scale;

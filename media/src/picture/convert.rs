@@ -1,0 +1,1 @@
+//! What cameras deliver, to I420.

@@ -1,0 +1,1 @@
+//! Smaller pictures from bigger ones.

@@ -1,0 +1,1 @@
+//! RTP packets to H.264 access units.

@@ -1,0 +1,1 @@
+//! What RTCP reports say about the path.

@@ -1,0 +1,1 @@
+//! Which packets to ask for again.

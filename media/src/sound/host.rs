@@ -1,0 +1,1 @@
+//! Sound servers and their devices.

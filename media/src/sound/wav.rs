@@ -1,0 +1,1 @@
+//! Sound from and to WAV files, and the test tone.

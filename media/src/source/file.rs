@@ -1,0 +1,1 @@
+//! Clips from Y4M files.
