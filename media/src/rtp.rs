@@ -2,4 +2,7 @@
 
 pub mod assemble;
 pub mod feedback;
+pub mod h264_depacketize;
+pub mod h264_packetize;
 pub mod nack;
+pub mod sequence;

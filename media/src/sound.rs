@@ -8,6 +8,7 @@ pub mod host;
 pub mod jitter;
 pub mod mic;
 pub mod speaker;
+pub mod stretch;
 pub mod wav;
 
 use std::path::PathBuf;

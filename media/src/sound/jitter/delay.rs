@@ -1,0 +1,205 @@
+//! How late packets are, and how much delay covers most of it. In samples at 48 kHz.
+
+use std::collections::VecDeque;
+
+use super::ms;
+
+/// One observation of the worst lateness.
+const WINDOW: i64 = ms(200);
+
+/// The fastest packet of the last two seconds is the reference.
+const WINDOWS_OF_BASE: usize = 10;
+
+/// 400 buckets of 5 ms: two seconds.
+const BUCKETS: usize = 400;
+const BUCKET: i64 = ms(5);
+
+/// Weight of the past at each observation: about 20 s of memory.
+const FORGET: f32 = 0.99;
+
+/// Which share of the windows shall have no late packet.
+const QUANTILE: f32 = 0.95;
+
+/// Added to the quantile for the sound card's block and a late thread.
+const RESERVE: i64 = ms(5);
+const MIN_TARGET: i64 = ms(15);
+const MAX_TARGET: i64 = ms(500);
+/// No lateness but a new reference.
+const CLOCK_JUMP: i64 = ms(1000);
+/// Before anything is known.
+const FIRST_TARGET: i64 = ms(30);
+/// The target falls by 20 ms a second, so 1 sample in 50.
+const FALL: i64 = 50;
+
+/// Estimates the delay that packets need.
+pub(super) struct DelayEstimator {
+    /// Smallest arrival - timestamp of each window, oldest first.
+    bases: VecDeque<(i64, i64)>,
+    window_start: i64,
+    window_worst: Option<i64>,
+    histogram: Vec<f32>,
+    observations: u32,
+    target: i64,
+    fell_at: i64,
+    jitter: f64,
+    last: Option<(i64, i64)>,
+}
+
+impl DelayEstimator {
+    pub fn new() -> Self {
+        Self {
+            bases: VecDeque::with_capacity(WINDOWS_OF_BASE + 1),
+            window_start: 0,
+            window_worst: None,
+            histogram: vec![0.0; BUCKETS],
+            observations: 0,
+            target: FIRST_TARGET,
+            fell_at: 0,
+            jitter: 0.0,
+            last: None,
+        }
+    }
+
+    /// The delay to aim at.
+    pub fn target(&self) -> i64 {
+        self.target
+    }
+
+    /// RFC 3550 interarrival jitter.
+    pub fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
+    /// How much later than the fastest packet's the moment `now` is for `timestamp`.
+    pub fn age(&self, now: i64, timestamp: i64) -> i64 {
+        let base = self
+            .bases
+            .iter()
+            .map(|(_, base)| *base)
+            .min()
+            .unwrap_or(now - timestamp);
+        now - timestamp - base
+    }
+
+    pub fn handle_packet(&mut self, arrival: i64, timestamp: i64) {
+        self.poll(arrival);
+        let transit = arrival - timestamp;
+        if let Some((last_arrival, last_timestamp)) = self.last {
+            let d = (transit - (last_arrival - last_timestamp)).abs();
+            if d < CLOCK_JUMP {
+                self.jitter += (d as f64 - self.jitter) / 16.0;
+            } else {
+                // The sender's clock jumped, or the network stalled for longer than any
+                // buffer: neither says anything about the delay to keep.
+                self.bases.clear();
+                self.window_worst = None;
+            }
+        }
+        self.last = Some((arrival, timestamp));
+        let window = arrival / WINDOW;
+        match self.bases.back_mut() {
+            Some((at, base)) if *at == window => *base = transit.min(*base),
+            _ => self.bases.push_back((window, transit)),
+        }
+        while self
+            .bases
+            .front()
+            .is_some_and(|(at, _)| at + (WINDOWS_OF_BASE as i64) <= window)
+        {
+            self.bases.pop_front();
+        }
+        let late = self.age(arrival, timestamp);
+        self.window_worst = Some(self.window_worst.map_or(late, |worst| worst.max(late)));
+    }
+
+    /// Lets time pass.
+    pub fn poll(&mut self, now: i64) {
+        let fall = (now - self.fell_at) / FALL;
+        if fall > 0 {
+            self.fell_at = now;
+            self.target = self.wanted().max(self.target - fall);
+        }
+        if now < self.window_start + WINDOW {
+            return;
+        }
+        self.window_start = now;
+        if let Some(worst) = self.window_worst.take() {
+            self.observe(worst);
+        }
+    }
+
+    fn observe(&mut self, worst: i64) {
+        // The first observations count fully, later ones less and less.
+        self.observations = self.observations.saturating_add(1);
+        let weight = (1.0 - FORGET).max(1.0 / self.observations as f32);
+        for share in &mut self.histogram {
+            *share *= 1.0 - weight;
+        }
+        let bucket = usize::try_from(worst / BUCKET)
+            .unwrap_or(0)
+            .min(BUCKETS - 1);
+        if let Some(share) = self.histogram.get_mut(bucket) {
+            *share += weight;
+        }
+        self.target = self.target.max(self.wanted());
+    }
+
+    fn wanted(&self) -> i64 {
+        if self.observations == 0 {
+            return FIRST_TARGET;
+        }
+        let mut sum = 0.0;
+        let bucket = self.histogram.iter().position(|share| {
+            sum += share;
+            sum >= QUANTILE
+        });
+        let quantile = (bucket.unwrap_or(BUCKETS - 1) as i64 + 1) * BUCKET;
+        (quantile + RESERVE).clamp(MIN_TARGET, MAX_TARGET)
+    }
+}
+
+/// The lowest level of the last frames: a sound card that fetches several frames at once makes
+/// a saw tooth of it, and only its low points are short of sound.
+#[derive(Default)]
+pub(super) struct LevelFilter {
+    levels: VecDeque<Level>,
+}
+
+/// What lies between now and running dry, in samples.
+#[derive(Clone, Copy)]
+pub(super) struct Level {
+    /// How far playing is behind the fastest packets.
+    pub age: i64,
+    /// The same, but at most what is buffered.
+    pub waiting: i64,
+}
+
+const FILTERED: usize = 10;
+
+impl LevelFilter {
+    pub fn clear(&mut self) {
+        self.levels.clear();
+    }
+
+    /// `None` until there is enough to judge by.
+    pub fn add(&mut self, age: i64, waiting: i64) -> Option<Level> {
+        if self.levels.len() == FILTERED {
+            self.levels.pop_front();
+        }
+        self.levels.push_back(Level { age, waiting });
+        (self.levels.len() == FILTERED).then(|| Level {
+            age: self
+                .levels
+                .iter()
+                .map(|level| level.age)
+                .min()
+                .unwrap_or(age),
+            waiting: self
+                .levels
+                .iter()
+                .map(|level| level.waiting)
+                .min()
+                .unwrap_or(waiting),
+        })
+    }
+}
