@@ -1,1 +1,210 @@
-//! Microphones.
+//! A microphone: whatever it delivers becomes 48 kHz mono in a ring.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use cpal::traits::DeviceTrait;
+use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample};
+
+use super::host::{self, Direction, Format, Keep, Resampler};
+use super::{Capture, SAMPLE_RATE, SoundError, SoundEvents, Wake};
+use crate::source::DeviceSelector;
+
+/// 200 ms: more than a reader is ever late.
+const RING: usize = SAMPLE_RATE as usize / 5;
+
+/// Frames mixed down at a time.
+const PIECE: usize = 480;
+
+/// Opens a microphone at 48 kHz, in blocks of about 10 ms; `wake` runs in the callback after each.
+/// Blocks up to 6 s where the sound system does not answer. What happens later comes through
+/// `events`; dropping the capture never blocks.
+///
+/// # Errors
+/// When there is no microphone, none of this name, or it does not open.
+pub fn open(
+    selector: &DeviceSelector,
+    wake: Wake,
+    events: SoundEvents,
+) -> Result<Capture, SoundError> {
+    let started = host::start(
+        Direction::Input,
+        selector,
+        events,
+        move |device, format, limit, keep| {
+            let (producer, samples) = rtrb::RingBuffer::new(RING);
+            let intake = Intake::new(producer, format, Arc::clone(&wake), keep.beats())?;
+            let stream = match format.sample {
+                SampleFormat::F32 => build::<f32>(device, format, limit, keep, intake),
+                SampleFormat::I16 => build::<i16>(device, format, limit, keep, intake),
+                SampleFormat::I32 => build::<i32>(device, format, limit, keep, intake),
+                _ => Err(ErrorKind::UnsupportedConfig.into()),
+            }?;
+            Ok((stream, samples))
+        },
+    )?;
+    Ok(Capture {
+        samples: started.end,
+        name: started.name,
+        guard: Box::new(started.guard),
+    })
+}
+
+fn build<T>(
+    device: &cpal::Device,
+    format: Format,
+    limit: Duration,
+    keep: &Keep,
+    mut intake: Intake,
+) -> Result<cpal::Stream, cpal::Error>
+where
+    T: SizedSample,
+    f32: FromSample<T>,
+{
+    device.build_input_stream::<T, _, _>(
+        format.config,
+        move |data, _| intake.take(data),
+        keep.on_error(),
+        Some(limit),
+    )
+}
+
+/// The callback's state.
+struct Intake {
+    ring: rtrb::Producer<f32>,
+    channels: usize,
+    resampler: Option<Resampler>,
+    mono: [f32; PIECE],
+    wake: Wake,
+    beats: Arc<AtomicU64>,
+}
+
+impl Intake {
+    fn new(
+        ring: rtrb::Producer<f32>,
+        format: Format,
+        wake: Wake,
+        beats: Arc<AtomicU64>,
+    ) -> Result<Self, cpal::Error> {
+        let rate = format.config.sample_rate;
+        let resampler = (rate != SAMPLE_RATE)
+            .then(|| Resampler::new(rate, SAMPLE_RATE))
+            .transpose()
+            .map_err(|_| cpal::Error::new(ErrorKind::UnsupportedConfig))?;
+        let channels = usize::from(format.config.channels).max(1);
+        Ok(Self {
+            ring,
+            channels,
+            resampler,
+            mono: [0.0; PIECE],
+            wake,
+            beats,
+        })
+    }
+
+    fn take<T: SizedSample>(&mut self, data: &[T])
+    where
+        f32: FromSample<T>,
+    {
+        for piece in data.chunks(PIECE * self.channels) {
+            let mut len = 0;
+            for (mono, frame) in self.mono.iter_mut().zip(piece.chunks_exact(self.channels)) {
+                let sum: f32 = frame.iter().map(|sample| f32::from_sample_(*sample)).sum();
+                *mono = sum / self.channels as f32;
+                len += 1;
+            }
+            let mono = &self.mono[..len];
+            match &mut self.resampler {
+                // A full ring drops the newest piece: the reader is gone or hopelessly late.
+                None => {
+                    let _ = self.ring.push_entire_slice(mono);
+                }
+                Some(resampler) => {
+                    for sample in mono {
+                        if let Some(block) = resampler.push(*sample) {
+                            let _ = self.ring.push_entire_slice(block);
+                        }
+                    }
+                }
+            }
+        }
+        Keep::beat(&self.beats);
+        (self.wake)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cpal::{BufferSize, StreamConfig};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn intake(channels: u16, sample_rate: u32) -> (Intake, rtrb::Consumer<f32>, Arc<AtomicU32>) {
+        let (producer, consumer) = rtrb::RingBuffer::new(RING);
+        let wakes = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&wakes);
+        let wake: Wake = Arc::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let config = StreamConfig {
+            channels,
+            sample_rate,
+            buffer_size: BufferSize::Default,
+        };
+        let format = Format {
+            config,
+            sample: SampleFormat::F32,
+        };
+        let intake = Intake::new(producer, format, wake, Arc::default()).expect("intake");
+        (intake, consumer, wakes)
+    }
+
+    fn drain(ring: &mut rtrb::Consumer<f32>) -> Vec<f32> {
+        std::iter::from_fn(|| ring.pop().ok()).collect()
+    }
+
+    #[test]
+    fn channels_are_averaged_and_the_reader_is_woken_once_a_block() {
+        let (mut intake, mut ring, wakes) = intake(2, SAMPLE_RATE);
+        intake.take(&[0.5f32, 0.25, -1.0, 1.0]);
+        assert_eq!(drain(&mut ring), [0.375, 0.0]);
+        intake.take(&[i16::MIN, i16::MIN, 16384, 16384]);
+        assert_eq!(drain(&mut ring), [-1.0, 0.5]);
+        intake.take(&[i32::MIN, i32::MIN]);
+        assert_eq!(drain(&mut ring), [-1.0]);
+        assert_eq!(wakes.load(Ordering::Relaxed), 3);
+        assert_eq!(intake.beats.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_block_larger_than_usual_passes_in_order() {
+        let (mut intake, mut ring, _) = intake(1, SAMPLE_RATE);
+        let block: Vec<f32> = (0..4000u16).map(|n| f32::from(n) / 4000.0).collect();
+        intake.take(&block);
+        assert_eq!(drain(&mut ring), block);
+    }
+
+    #[test]
+    fn a_full_ring_keeps_the_oldest() {
+        let (mut intake, mut ring, _) = intake(1, SAMPLE_RATE);
+        intake.take(&vec![0.25f32; RING]);
+        intake.take(&[0.75f32; 480]);
+        let heard = drain(&mut ring);
+        assert_eq!(
+            (heard.len(), heard.iter().all(|s| *s == 0.25)),
+            (RING, true)
+        );
+    }
+
+    #[test]
+    fn another_rate_becomes_48_khz() {
+        let (mut intake, mut ring, _) = intake(2, 44_100);
+        let mut total = 0;
+        for _ in 0..100 {
+            intake.take(&[0.5f32; 882]);
+            total += drain(&mut ring).len();
+        }
+        assert!(total.abs_diff(48_000) < 300, "{total}");
+    }
+}
