@@ -29,7 +29,9 @@ fn main() -> io::Result<()> {
     files.sort();
     let mut table = String::from("&[\n");
     for (path, kind, file) in files {
-        let line = format_args!("    Asset {{ path: {path:?}, content_type: {kind:?}, body: include_bytes!({file:?}) }},\n");
+        let line = format_args!(
+            "    Asset {{ path: {path:?}, content_type: {kind:?}, body: include_bytes!({file:?}) }},\n"
+        );
         fmt::Write::write_fmt(&mut table, line).map_err(io::Error::other)?;
     }
     table.push_str("]\n");
@@ -64,9 +66,11 @@ fn collect(
             }
             continue;
         }
-        let kind = KINDS
-            .iter()
-            .find(|(extension, _)| Path::new(&name).extension().is_some_and(|e| e == *extension));
+        let kind = KINDS.iter().find(|(extension, _)| {
+            Path::new(&name)
+                .extension()
+                .is_some_and(|e| e == *extension)
+        });
         if let Some((_, kind)) = kind {
             let file = entry.path().display().to_string();
             files.push((format!("{below}/{name}"), kind, file));

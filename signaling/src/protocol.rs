@@ -237,20 +237,28 @@ pub struct EventError {
 impl EventError {
     /// An error of `code` that says `message`.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// A frame of `bytes` bytes, too long to be looked at.
     pub fn too_large(bytes: usize) -> Self {
         Self::new(
             ErrorCode::TooLarge,
-            format!("A message of {bytes} bytes is too long: the limit is {MAX_EVENT_BYTES} bytes."),
+            format!(
+                "A message of {bytes} bytes is too long: the limit is {MAX_EVENT_BYTES} bytes."
+            ),
         )
     }
 }
 
 impl From<EventError> for ServerEvent {
     fn from(error: EventError) -> Self {
-        Self::Error { code: error.code, message: error.message }
+        Self::Error {
+            code: error.code,
+            message: error.message,
+        }
     }
 }
