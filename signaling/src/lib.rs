@@ -1,1 +1,27 @@
-//! x
+//! Rooms for two: the signaling server with its page, and the client the app calls with.
+//!
+//! [`Server`] serves rooms and the page; [`client::Client`] keeps a connection to a server;
+//! [`probe()`] finds out whether one answers at an address.
+
+pub mod backoff;
+pub mod cli;
+pub mod client;
+pub mod link;
+pub mod protocol;
+pub mod room;
+
+mod carrier;
+mod hub;
+mod listen;
+mod page;
+mod probe;
+mod server;
+
+pub use carrier::Liveness;
+pub use client::{Client, ClientHandle, ClientOptions, ClientUpdate};
+pub use link::{CallLink, LinkError, ServerUrl, Target};
+pub use listen::{BindError, all_interfaces};
+pub use probe::{Probe, probe};
+pub use protocol::RoomName;
+pub use room::{Counts, RoomPolicy};
+pub use server::{Server, ServerHandle, ServerOptions, ServerStopped};

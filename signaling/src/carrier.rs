@@ -1,0 +1,26 @@
+//! The wires over which clients reach the hub, a file each.
+
+pub(crate) mod ws;
+
+use std::time::Duration;
+
+/// When a connection counts as dead.
+#[derive(Debug, Clone, Copy)]
+pub struct Liveness {
+    /// Between the server's pings.
+    pub ping_every: Duration,
+    /// Without an answer to any ping for so long, a client is lost: it is gone, or never reads.
+    pub answer_within: Duration,
+    /// A frame must be written within this, or the client is lost: it does not read.
+    pub write_within: Duration,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            ping_every: Duration::from_secs(5),
+            answer_within: Duration::from_secs(13),
+            write_within: Duration::from_secs(10),
+        }
+    }
+}

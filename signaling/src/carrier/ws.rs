@@ -1,0 +1,279 @@
+//! JSON over WebSocket (RFC 6455) at `/ws`.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Bytes, Message, Utf8Bytes,
+        error::{CapacityError, Error, ProtocolError},
+        handshake::server::create_response_with_body,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use super::Liveness;
+use crate::{
+    hub::{CloseReason, Connection, Hub, Outbound},
+    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, ServerEvent},
+};
+
+/// Frames longer than an event may be are still read up to here, so that the error leaves the
+/// connection alive; a longer one ends it.
+const MAX_FRAME_BYTES: usize = 4 * MAX_EVENT_BYTES;
+
+/// After a frame too long to be read, so much of what follows is thrown away while the client
+/// takes note: closing at once would reset the connection, and the reason with it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 8 << 20;
+
+/// Answers the upgrade and serves the connection on a task of its own, which drops `alive` at
+/// its very end.
+pub(crate) fn upgrade(
+    hub: Hub,
+    liveness: Liveness,
+    alive: mpsc::Sender<()>,
+    mut request: Request,
+) -> Response {
+    let response = match create_response_with_body(&request, Body::empty) {
+        Ok(response) => response,
+        Err(error) => {
+            let text = format!("This address speaks WebSocket only: {error}.\n");
+            let mut refusal = (StatusCode::UPGRADE_REQUIRED, text).into_response();
+            let value = axum::http::HeaderValue::from_static("websocket");
+            refusal
+                .headers_mut()
+                .insert(axum::http::header::UPGRADE, value);
+            return refusal;
+        }
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = match upgrade.await {
+            Ok(stream) => TokioIo::new(stream),
+            Err(error) => return tracing::debug!(%error, "a WebSocket handshake broke off"),
+        };
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 * 1024)
+            .write_buffer_size(0)
+            .max_message_size(Some(MAX_FRAME_BYTES))
+            .max_frame_size(Some(MAX_FRAME_BYTES));
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        serve(socket, &hub, liveness).await;
+        drop(alive);
+    });
+    response
+}
+
+/// How a connection ended.
+enum End {
+    /// The client closed it.
+    ByClient(ByeReason),
+    /// The client is gone, or as good as gone.
+    Lost(&'static str),
+    /// The client broke the rules of WebSocket.
+    Broken(CloseCode, EventError),
+    /// The hub wants it closed; without a reason, at once.
+    ByHub(Option<CloseReason>),
+}
+
+async fn serve<S>(socket: WebSocketStream<S>, hub: &Hub, liveness: Liveness)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Ok((connection, mut outbound)) = hub.open().await else {
+        return;
+    };
+    let id = connection.id();
+    tracing::debug!(connection = id, "opened");
+    let (mut sink, mut stream) = socket.split();
+    let end = tokio::select! {
+        end = read(&mut stream, &connection, liveness) => end,
+        end = write(&mut sink, &mut outbound, liveness) => end,
+    };
+    match &end {
+        End::Lost(why) => tracing::debug!(connection = id, why, "lost"),
+        _ => tracing::debug!(connection = id, "ended"),
+    }
+    // The seat first: the other end should not wait for the courtesies.
+    let reason = match &end {
+        End::ByClient(reason) => *reason,
+        _ => ByeReason::Lost,
+    };
+    connection.close(reason).await;
+    drop(outbound);
+    if let Ok(socket) = sink.reunite(stream) {
+        say_goodbye(socket, end, liveness.write_within).await;
+    }
+}
+
+/// Reads until the connection ends.
+async fn read<S>(
+    stream: &mut SplitStream<WebSocketStream<S>>,
+    connection: &Connection,
+    liveness: Liveness,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut lost_at = Instant::now() + liveness.answer_within;
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            () = sleep_until(lost_at) => return End::Lost("does not answer pings"),
+        };
+        let event = match message {
+            Some(Ok(Message::Text(text))) => ClientEvent::parse(text.as_str()),
+            Some(Ok(Message::Binary(_))) => Err(EventError::new(
+                ErrorCode::BinaryFrame,
+                "Binary frames are not understood: send JSON in text frames.",
+            )),
+            Some(Ok(Message::Pong(_))) => {
+                lost_at = Instant::now() + liveness.answer_within;
+                continue;
+            }
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
+            Some(Ok(Message::Close(frame))) => return End::ByClient(reason_of(frame.as_ref())),
+            Some(Err(error)) => return end_of(&error),
+            None => return End::Lost("connection closed without goodbye"),
+        };
+        let since = Instant::now();
+        if connection.hand_in(event).await.is_err() {
+            return End::ByHub(None);
+        }
+        // Answers were not read meanwhile; that is no fault of the client's.
+        lost_at += since.elapsed();
+    }
+}
+
+/// Writes, and pings, until the connection ends.
+async fn write<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    outbound: &mut mpsc::Receiver<Outbound>,
+    liveness: Liveness,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pings = interval(liveness.ping_every);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // The credit lives until its event is written.
+        let (message, _credit) = tokio::select! {
+            next = outbound.recv() => match next {
+                Some(Outbound::Event(event, credit)) => (text(&event), credit),
+                Some(Outbound::Close(reason)) => return End::ByHub(Some(reason)),
+                None => return End::ByHub(None),
+            },
+            _ = pings.tick() => (Message::Ping(Bytes::new()), None),
+        };
+        match timeout(liveness.write_within, sink.send(message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return end_of(&error),
+            Err(_) => return End::Lost("does not read"),
+        }
+    }
+}
+
+fn text(event: &ServerEvent) -> Message {
+    Message::Text(event.to_text().into())
+}
+
+/// A close without a status is as deliberate as one with 1000 or 1001.
+fn reason_of(frame: Option<&CloseFrame>) -> ByeReason {
+    match frame.map(|frame| frame.code) {
+        None | Some(CloseCode::Normal | CloseCode::Away | CloseCode::Status) => ByeReason::Left,
+        Some(_) => ByeReason::Lost,
+    }
+}
+
+fn end_of(error: &Error) -> End {
+    let bad = |code, text: String| End::Broken(code, EventError::new(ErrorCode::BadFrame, text));
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
+            End::Broken(CloseCode::Size, EventError::too_large(*size))
+        }
+        Error::Capacity(error) => bad(CloseCode::Size, format!("The frame is too large: {error}.")),
+        Error::Utf8(_) => bad(CloseCode::Invalid, "The text frame is not UTF-8.".into()),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Io(_) => End::Lost("connection broken"),
+        Error::Protocol(error) => bad(
+            CloseCode::Protocol,
+            format!("The frame breaks the rules of WebSocket: {error}."),
+        ),
+        _ => End::Lost("connection failed"),
+    }
+}
+
+/// Tells the client why, as far as it still listens, within a time limit.
+async fn say_goodbye<S>(mut socket: WebSocketStream<S>, end: End, limit: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (code, error) = match end {
+        End::Lost(_) | End::ByHub(None) => return,
+        // The answer to its close frame waits to be flushed.
+        End::ByClient(_) => {
+            let _ = timeout(limit.min(LINGER), socket.flush()).await;
+            return;
+        }
+        End::ByHub(Some(CloseReason::Idle)) => (CloseCode::Normal, None),
+        End::ByHub(Some(CloseReason::Restart)) => (CloseCode::Restart, None),
+        End::Broken(code, error) => (code, Some(error)),
+    };
+    let reason = Utf8Bytes::from_static(match code {
+        CloseCode::Normal => "no seat taken",
+        CloseCode::Restart => "server stops",
+        CloseCode::Size => "frame too large",
+        _ => "bad frame",
+    });
+    let broken = error.is_some();
+    let goodbye = async {
+        if let Some(error) = error {
+            socket.feed(text(&error.into())).await?;
+        }
+        socket.close(Some(CloseFrame { code, reason })).await
+    };
+    // Errors: the client is gone already, and nothing is left to be told.
+    if !matches!(timeout(limit.min(LINGER), goodbye).await, Ok(Ok(()))) {
+        return;
+    }
+    let _ = timeout(LINGER, async {
+        if broken {
+            discard(socket.get_mut()).await;
+        } else {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    })
+    .await;
+}
+
+/// Reads and forgets until the client closes its side.
+async fn discard<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut left = LINGER_BYTES;
+    while let Ok(read) = stream.read(&mut buffer).await {
+        left = left.saturating_sub(read);
+        if read == 0 || left == 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `visavis-signaling`, and the app's `serve`: the same server from a command line.
+
+use std::{io::Write, net::SocketAddr};
+
+use clap::Args;
+use thiserror::Error;
+
+use crate::{
+    link::ServerUrl,
+    listen::BindError,
+    room::RoomPolicy,
+    server::{Server, ServerOptions},
+};
+
+/// Where to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on; may be given several times. All interfaces:
+    /// --listen 0.0.0.0:8080 --listen [::]:8080
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Why the server cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// No port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system lets no one be told of Ctrl-C.
+    #[error("Cannot wait for Ctrl-C: {0}.")]
+    Signal(#[source] std::io::Error),
+}
+
+/// Serves any room until Ctrl-C or SIGTERM, and prints where.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
+    let options = ServerOptions {
+        listen: args.listen.clone(),
+        rooms: RoomPolicy::Any,
+        ..ServerOptions::default()
+    };
+    // First, so that a signal right after the line below is not missed.
+    let stop = stop_signal().map_err(ServeError::Signal)?;
+    let server = Server::bind(options).await?;
+    let mut out = std::io::stdout();
+    for address in server.local_addrs() {
+        // A closed standard output is no reason not to serve.
+        let _ = writeln!(out, "Serving on {}", ServerUrl::from(*address));
+    }
+    let _ = out.flush();
+    server.run(stop).await;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
+
+#[cfg(windows)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+        tracing::info!("stopping");
+    })
+}

@@ -1,0 +1,154 @@
+//! The app's end: keeps a connection to a server and a seat in a room, as long as it is wanted.
+
+mod connect;
+mod task;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{link::ServerUrl, protocol::RoomName, protocol::ServerEvent};
+
+pub use connect::Trouble;
+
+/// Messages that may wait to be sent.
+const QUEUE: usize = 256;
+
+/// How long [`ClientHandle::close`] may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a client is to do.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Which server to connect to.
+    pub server: ServerUrl,
+    /// Which room to enter, each time the connection is up.
+    pub room: RoomName,
+    /// After so many failed attempts in a row it gives up; never if `None`.
+    pub give_up_after: Option<u32>,
+}
+
+/// What a client tells, in order. After [`Self::Refused`] the channel ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientUpdate {
+    /// It tries to connect.
+    Connecting {
+        /// Counts attempts since the last seat, from 1.
+        attempt: u32,
+    },
+    /// It is connected, and asks for a seat.
+    Connected,
+    /// The server says something. What the client itself deals with (`pong`, unknown events)
+    /// is not told.
+    Event(ServerEvent),
+    /// There is no connection, or no longer; the seat is lost, and with it the messages that
+    /// waited. It tries again.
+    Lost {
+        /// Why.
+        reason: Trouble,
+        /// When it tries again.
+        retry_in: Duration,
+    },
+    /// It has given up.
+    Refused {
+        /// Why.
+        reason: Trouble,
+    },
+}
+
+/// Connects to servers.
+#[derive(Debug)]
+pub struct Client;
+
+/// Steers a client. Dropping it leaves the room too, in the background.
+#[derive(Debug)]
+pub struct ClientHandle {
+    commands: mpsc::Sender<Command>,
+    /// Dropped or used: leave.
+    close: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Send(Value),
+    Join,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// Too many wait already.
+    #[error("Too many messages wait to be sent.")]
+    Full,
+    /// The client has given up.
+    #[error("The connection to the server has ended.")]
+    Ended,
+}
+
+impl Client {
+    /// Starts a client on the current tokio runtime. The updates must be read: it waits for them
+    /// to be taken.
+    pub fn start(options: ClientOptions) -> (ClientHandle, mpsc::Receiver<ClientUpdate>) {
+        let (updates, updates_out) = mpsc::channel(QUEUE);
+        let (commands, commands_out) = mpsc::channel(QUEUE);
+        let (close, closed) = oneshot::channel();
+        let task = task::Task::new(options, updates, commands_out);
+        let task = tokio::spawn(task.run(closed));
+        (
+            ClientHandle {
+                commands,
+                close,
+                task,
+            },
+            updates_out,
+        )
+    }
+}
+
+impl ClientHandle {
+    /// Sends `message` to the other seat. What is sent while there is no connection is dropped:
+    /// with the seat the call it belonged to is over.
+    ///
+    /// # Errors
+    /// When it cannot be queued.
+    pub fn send(&self, message: Value) -> Result<(), SendError> {
+        self.command(Command::Send(message))
+    }
+
+    /// Asks for a seat again, after the server said `full`.
+    ///
+    /// # Errors
+    /// When it cannot be queued.
+    pub fn join_again(&self) -> Result<(), SendError> {
+        self.command(Command::Join)
+    }
+
+    /// Sends what waits, leaves the room and closes the connection; takes three seconds at most.
+    pub async fn close(self) {
+        let Self {
+            close,
+            mut task,
+            commands: _commands,
+        } = self;
+        drop(close);
+        if timeout(CLOSE_LIMIT, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+
+    fn command(&self, command: Command) -> Result<(), SendError> {
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SendError::Full,
+                mpsc::error::TrySendError::Closed(_) => SendError::Ended,
+            })
+    }
+}

@@ -1,0 +1,221 @@
+//! The one task that owns the rooms. Carriers speak to it through [`Connection`]s: whatever the
+//! wire, a carrier hands in events and writes out what comes back.
+//!
+//! Back-pressure: every event a carrier hands in holds one of its connection's few credits until
+//! all deliveries it caused are written out or dropped. So a flood slows its sender, the hub
+//! never waits, and no queue grows.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::{
+    protocol::{ByeReason, ClientEvent, EventError, RoomName, ServerEvent},
+    room::{ConnectionId, Counts, Registry},
+};
+
+mod task;
+
+/// Events of one connection whose deliveries may be under way.
+const CREDITS: usize = 32;
+
+/// Deliveries that may wait for a connection. Its own events and its peer's cause at most four
+/// each, so a connection whose queue is full cannot be an honest one's.
+const OUTBOX: usize = CREDITS * 8;
+
+/// Commands that may wait for the hub.
+const INBOX: usize = 256;
+
+/// Speaks to the hub.
+#[derive(Debug, Clone)]
+pub(crate) struct Hub {
+    inbox: mpsc::Sender<Command>,
+    counts: watch::Receiver<Counts>,
+}
+
+/// The hub is gone: the server is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+/// What to write to a connection.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    /// An event. The credit comes back when this is dropped.
+    Event(ServerEvent, Option<Credit>),
+    /// Nothing more: close it, for this reason.
+    Close(CloseReason),
+}
+
+/// A credit shared by the deliveries of one event.
+#[derive(Debug, Clone)]
+pub(crate) struct Credit {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Why the hub ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// It took no seat for too long.
+    Idle,
+    /// The server stops.
+    Restart,
+}
+
+#[derive(Debug)]
+enum Command {
+    Open {
+        outbox: mpsc::Sender<Outbound>,
+        reply: oneshot::Sender<ConnectionId>,
+    },
+    Event {
+        connection: ConnectionId,
+        event: Result<ClientEvent, EventError>,
+        credit: Credit,
+    },
+    Closed {
+        connection: ConnectionId,
+        reason: ByeReason,
+    },
+    Allow {
+        room: RoomName,
+        done: oneshot::Sender<()>,
+    },
+    Disallow {
+        room: RoomName,
+        done: oneshot::Sender<()>,
+    },
+    Stop,
+}
+
+impl Hub {
+    /// Starts the hub's task, which ends after [`Self::stop`] once all connections are closed.
+    pub(crate) fn start(registry: Registry) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (inbox, commands) = mpsc::channel(INBOX);
+        let (counts_out, counts) = watch::channel(Counts::default());
+        (
+            Self { inbox, counts },
+            task::Task::new(registry, counts_out).run(commands),
+        )
+    }
+
+    /// Opens a connection; what it is to write comes out of the receiver, whose end means the
+    /// connection is to be dropped.
+    pub(crate) async fn open(&self) -> Result<(Connection, mpsc::Receiver<Outbound>), Stopped> {
+        let (outbox, outbound) = mpsc::channel(OUTBOX);
+        let (reply, id) = oneshot::channel();
+        self.send(Command::Open { outbox, reply }).await?;
+        let id = id.await.map_err(|_| Stopped)?;
+        let credits = Arc::new(Semaphore::new(CREDITS));
+        Ok((
+            Connection {
+                id,
+                inbox: self.inbox.clone(),
+                credits,
+                open: true,
+            },
+            outbound,
+        ))
+    }
+
+    /// Serves `room` from now on.
+    pub(crate) async fn allow(&self, room: RoomName) -> Result<(), Stopped> {
+        let (done, reply) = oneshot::channel();
+        self.send(Command::Allow { room, done }).await?;
+        reply.await.map_err(|_| Stopped)
+    }
+
+    /// No longer serves `room`.
+    pub(crate) async fn disallow(&self, room: RoomName) -> Result<(), Stopped> {
+        let (done, reply) = oneshot::channel();
+        self.send(Command::Disallow { room, done }).await?;
+        reply.await.map_err(|_| Stopped)
+    }
+
+    /// Closes every connection and takes no new one.
+    pub(crate) async fn stop(&self) -> Result<(), Stopped> {
+        self.send(Command::Stop).await
+    }
+
+    /// How many there are of what, as of the hub's last event.
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.inbox.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// A carrier's side of one connection. Dropping it counts as losing the connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    id: ConnectionId,
+    inbox: mpsc::Sender<Command>,
+    credits: Arc<Semaphore>,
+    open: bool,
+}
+
+impl Connection {
+    /// For the log.
+    pub(crate) fn id(&self) -> u64 {
+        self.id.0
+    }
+
+    /// Hands in what the client said, or why it could not be read. Waits while too many earlier
+    /// events of this connection are still being delivered.
+    pub(crate) async fn hand_in(
+        &self,
+        event: Result<ClientEvent, EventError>,
+    ) -> Result<(), Stopped> {
+        let permit = Arc::clone(&self.credits)
+            .acquire_owned()
+            .await
+            .map_err(|_| Stopped)?;
+        let credit = Credit {
+            _permit: Arc::new(permit),
+        };
+        let command = Command::Event {
+            connection: self.id,
+            event,
+            credit,
+        };
+        self.inbox.send(command).await.map_err(|_| Stopped)
+    }
+
+    /// Frees the connection's seat.
+    pub(crate) async fn close(mut self, reason: ByeReason) {
+        self.open = false;
+        // A hub that is gone has no seats to free.
+        let _ = self
+            .inbox
+            .send(Command::Closed {
+                connection: self.id,
+                reason,
+            })
+            .await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        // Only on a panic or an aborted carrier; the seat must be freed even so.
+        let (inbox, connection) = (self.inbox.clone(), self.id);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let reason = ByeReason::Lost;
+                let _ = inbox.send(Command::Closed { connection, reason }).await;
+            });
+        }
+    }
+}
+
+/// Sleeps until `due`, or for ever.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
