@@ -15,6 +15,8 @@ export class Call extends EventTarget {
   detail = '';
   fault = '';
   lineUp = true;
+  /** Whether, the room being full, the seat is asked for again by itself. */
+  knocking = false;
   peerName = '';
   peerMedia = { audio: true, video: true };
   remote = new MediaStream();
@@ -122,8 +124,9 @@ export class Call extends EventTarget {
         else this.#peerGone(event.reason === 'lost' ? 'lost' : 'left');
         break;
       case 'full':
+        this.knocking = Number.isFinite(event.retry_ms);
         this.#enter('full');
-        if (Number.isFinite(event.retry_ms)) {
+        if (this.knocking) {
           clearTimeout(this.#knockTimer);
           this.#knockTimer = setTimeout(() => this.#signaling.knock(), Math.max(1000, event.retry_ms));
         }

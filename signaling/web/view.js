@@ -50,8 +50,14 @@ export class CallView {
     $('play').addEventListener('click', () => this.#play(true));
     const remote = $('remoteVideo');
     for (const event of ['loadeddata', 'resize', 'emptied', 'playing']) remote.addEventListener(event, () => this.render());
+    for (const event of ['pointerdown', 'keydown']) $('call').addEventListener(event, () => this.#blocked && this.#play(true));
     for (const event of ['pointermove', 'pointerdown', 'keydown', 'focusin']) $('call').addEventListener(event, () => this.#stir());
-    sources.addEventListener('change', () => this.render());
+    addEventListener('resize', () => this.render());
+    sources.addEventListener('change', () => {
+      // A page that captures may play: what was refused before the camera opened is allowed now.
+      if (this.#blocked && (sources.tracks.audio || sources.tracks.video)) this.#play(false);
+      this.render();
+    });
   }
 
   show(call) {
@@ -65,7 +71,7 @@ export class CallView {
     if (speaker) $('remoteVideo').setSinkId?.(speaker).catch(() => {}); // unplugged since: the default plays
     this.#clockTimer = setInterval(() => this.#clock(), 1000);
     this.render();
-    $('mute').focus({ preventScroll: true });
+    $('call').focus({ preventScroll: true });
     this.#stir();
   }
 
@@ -91,7 +97,7 @@ export class CallView {
     $('encrypted').hidden = state !== 'connected';
     $('peerMuted').hidden = state !== 'connected' || call.peerMedia.audio;
     say($('status'), call.detail && state === 'error' ? text.refused(call.detail) : text.state[state]);
-    const hints = { waiting: text.waitingHint, full: text.fullHint };
+    const hints = { waiting: text.waitingHint, full: call.knocking ? text.fullHint : '' };
     say($('hint'), (!call.lineUp && !over && text.serverLost) || hints[state] || '');
     $('hint').hidden = $('hint').textContent === '';
     $('invite').hidden = !['waiting', 'left', 'lost'].includes(state);
@@ -126,6 +132,7 @@ export class CallView {
     placeholder.hidden = !paired || picture || call.state !== 'connected';
     placeholder.querySelector('.avatar').textContent = [...name][0].toUpperCase();
     say(placeholder.querySelector('.why'), call.peerMedia.video ? text.peerNoVideo(name) : text.peerCameraOff(name));
+    video.classList.toggle('cover', fits(video));
     $('play').hidden = !this.#blocked;
     $('call').classList.toggle('has-picture', picture);
   }
@@ -187,6 +194,12 @@ export class CallView {
 
 function problemNotes(sources) {
   return (sources.asking ? [text.asking] : []).concat(problemWords(sources.problems));
+}
+
+/** Whether filling the window cuts off so little that it is worth it: at most a quarter of one side. */
+function fits({ videoWidth, videoHeight, clientWidth, clientHeight }) {
+  const ratio = (videoWidth / videoHeight) / (clientWidth / clientHeight);
+  return ratio > 0.75 && ratio < 1 / 0.75;
 }
 
 function say(element, words) {
