@@ -151,9 +151,9 @@ export class CallView {
   async #play(byHand) {
     const video = $('remoteVideo');
     video.muted = false;
+    this.#blocked = false; // a refusal comes at once, a yes only with the first picture or sound
     try {
       await video.play();
-      this.#blocked = false;
     } catch (error) {
       if (error.name !== 'NotAllowedError') return; // replaced by a newer picture
       this.#blocked = true;

@@ -203,7 +203,21 @@ impl Tab {
 
     /// The value of an expression, promises awaited.
     pub async fn eval(&self, expression: &str) -> Result<Value> {
-        let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        self.evaluate(expression, false).await
+    }
+
+    /// As `eval`, but what it does counts as done by a person's hand.
+    pub async fn eval_by_hand(&self, expression: &str) -> Result<Value> {
+        self.evaluate(expression, true).await
+    }
+
+    async fn evaluate(&self, expression: &str, by_hand: bool) -> Result<Value> {
+        let params = json!({
+            "expression": expression,
+            "awaitPromise": true,
+            "returnByValue": true,
+            "userGesture": by_hand,
+        });
         let mut answer = self.command("Runtime.evaluate", params).await?;
         if let Some(details) = answer.get("exceptionDetails") {
             let text = details

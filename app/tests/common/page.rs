@@ -67,7 +67,7 @@ impl Tab {
     /// Presses a button of the page by its id.
     pub async fn click(&self, id: &str) -> Result<()> {
         let found = self
-            .eval(&format!(
+            .eval_by_hand(&format!(
                 "(b => b && (b.click(), true))(document.getElementById('{id}'))"
             ))
             .await?;
