@@ -149,9 +149,11 @@ export class Call extends EventTarget {
   #refused({ code, message }) {
     const words = String(message ?? code ?? '').slice(0, 200);
     console.warn('Server refused:', code, words);
-    if (this.state === 'joining' || this.state === 'full') {
+    // Anything else refused is one message less; without a room there is no call.
+    if (this.state === 'joining' || this.state === 'full' || code === 'room-not-hosted') {
       this.detail = words;
-      this.#enter('error');
+      this.#end('error');
+      this.#signaling.leave();
     }
   }
 

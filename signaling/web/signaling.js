@@ -23,6 +23,8 @@ export class Signaling {
   #sent = 0;
   #unacknowledged = [];
   #seated = false;
+  #id = null;
+  /** The last message: from whom, and its number, which the server counts for each seat. */
   #received = { from: null, seq: 0 };
 
   /** `onEvent(event)` gets the server's events; `onLine(up)` tells whether the server is reached. */
@@ -164,12 +166,14 @@ export class Signaling {
     this.#attempts = 0;
     this.#seated = true;
     if (typeof event.resume === 'string') this.#resume = event.resume;
+    if (event.id !== this.#id) this.#received = { from: null, seq: 0 };
+    this.#id = event.id;
   }
 
   /** A new pair: what was meant for the one before must never reach the next. */
   #fresh() {
     this.#unacknowledged = [];
-    this.#received = { from: null, seq: 0 };
+    this.#received.from = null;
   }
 
   /** Whether a message came already, before the line broke. */
