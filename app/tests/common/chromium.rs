@@ -1,0 +1,481 @@
+//! Drives Debian's Chromium over the DevTools protocol: one browser, a fresh profile, several tabs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// One at a time in a test binary: two would starve each other of a small machine's memory and cores.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How a browser is started.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// A Y4M file played as the camera; else Chromium's own test picture.
+    pub camera: Option<&'a Path>,
+    /// A WAV file played as the microphone; else Chromium's beep.
+    pub microphone: Option<&'a Path>,
+    /// Do not grant camera and microphone to everyone; `Chromium::set_permission` then decides.
+    pub ask_permission: bool,
+}
+
+/// A running browser; killed, and its profile removed, on drop.
+pub struct Chromium {
+    child: Child,
+    link: Arc<Link>,
+    _profile: TempDir,
+    _one: tokio::sync::MutexGuard<'static, ()>,
+}
+
+/// A tab of the browser, in a window of its own so that it counts as visible.
+pub struct Tab {
+    link: Arc<Link>,
+    session: String,
+    target: String,
+}
+
+/// The connection to the browser: commands out, answers to whoever waits, the console kept.
+struct Link {
+    commands: mpsc::UnboundedSender<String>,
+    next_id: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
+    console: Mutex<HashMap<String, Vec<String>>>,
+}
+
+impl Chromium {
+    /// Starts the browser and connects to it.
+    pub async fn start(options: Options<'_>) -> Result<Self> {
+        let one = ONE.lock().await;
+        let profile = tempfile::Builder::new()
+            .prefix("visavis-chromium-")
+            .tempdir()?;
+        let mut command = Command::new(find_chromium()?);
+        command.args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--no-default-browser-check",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--disable-background-timer-throttling",
+            "--disable-backgrounding-occluded-windows",
+            "--disable-renderer-backgrounding",
+            "--allow-loopback-in-peer-connection",
+            "--use-fake-device-for-media-stream",
+            "--remote-debugging-port=0",
+            "--window-size=1280,760",
+            "--lang=en-US",
+        ]);
+        command.arg(flag("--user-data-dir=", profile.path()));
+        if !options.ask_permission {
+            command.arg("--use-fake-ui-for-media-stream");
+        }
+        if let Some(clip) = options.camera {
+            command.arg(flag("--use-file-for-fake-video-capture=", clip));
+        }
+        if let Some(wav) = options.microphone {
+            command.arg(flag("--use-file-for-fake-audio-capture=", wav));
+        }
+        let log = std::fs::File::create(profile.path().join("stderr"))?;
+        command
+            .arg("about:blank")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let mut child = command.spawn().context("starting Chromium")?;
+        let url = match devtools_url(&mut child, profile.path()).await {
+            Ok(url) => url,
+            Err(error) => {
+                // An already dead child cannot be killed; either way it is gone afterwards.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(error);
+            }
+        };
+        let link = Link::connect(&url).await?;
+        Ok(Self {
+            child,
+            link,
+            _profile: profile,
+            _one: one,
+        })
+    }
+
+    /// Opens a tab at `url`.
+    pub async fn open(&self, url: &str) -> Result<Tab> {
+        let blank = json!({"url": "about:blank", "newWindow": true});
+        let created = self
+            .link
+            .command(None, "Target.createTarget", blank)
+            .await?;
+        let target = string(&created, "targetId")?;
+        let attach = json!({"targetId": target, "flatten": true});
+        let attached = self
+            .link
+            .command(None, "Target.attachToTarget", attach)
+            .await?;
+        let tab = Tab {
+            link: Arc::clone(&self.link),
+            session: string(&attached, "sessionId")?,
+            target,
+        };
+        for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
+            tab.command(domain, json!({})).await?;
+        }
+        tab.go(url).await?;
+        Ok(tab)
+    }
+
+    /// Grants or denies `camera` and `microphone` to an origin; only with `ask_permission`.
+    pub async fn set_permission(&self, origin: &str, granted: bool) -> Result<()> {
+        let setting = if granted { "granted" } else { "denied" };
+        for name in ["camera", "microphone"] {
+            let params =
+                json!({"permission": {"name": name}, "setting": setting, "origin": origin});
+            self.link
+                .command(None, "Browser.setPermission", params)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        // Its helper processes end with it. Already dead is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Tab {
+    async fn command(&self, method: &str, params: Value) -> Result<Value> {
+        self.link.command(Some(&self.session), method, params).await
+    }
+
+    /// Goes to another address.
+    pub async fn go(&self, url: &str) -> Result<()> {
+        let answer = self.command("Page.navigate", json!({"url": url})).await?;
+        match answer.get("errorText").and_then(Value::as_str) {
+            Some(error) => bail!("{url}: {error}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Reloads, as a person does, and returns once the old document is gone.
+    pub async fn reload(&self) -> Result<()> {
+        self.eval("window.beforeReload = true").await?;
+        self.command("Page.reload", json!({})).await?;
+        self.until(
+            "the reloaded page",
+            "!window.beforeReload && document.readyState === 'complete'",
+            super::SOON,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Closes the tab; the page gets its `pagehide`.
+    pub async fn close(self) -> Result<()> {
+        self.link
+            .command(None, "Target.closeTarget", json!({"targetId": self.target}))
+            .await?;
+        Ok(())
+    }
+
+    /// The value of an expression, promises awaited.
+    pub async fn eval(&self, expression: &str) -> Result<Value> {
+        self.evaluate(expression, false).await
+    }
+
+    /// As `eval`, but what it does counts as done by a person's hand.
+    pub async fn eval_by_hand(&self, expression: &str) -> Result<Value> {
+        self.evaluate(expression, true).await
+    }
+
+    async fn evaluate(&self, expression: &str, by_hand: bool) -> Result<Value> {
+        let params = json!({
+            "expression": expression,
+            "awaitPromise": true,
+            "returnByValue": true,
+            "userGesture": by_hand,
+        });
+        let mut answer = self.command("Runtime.evaluate", params).await?;
+        if let Some(details) = answer.get("exceptionDetails") {
+            let text = details
+                .pointer("/exception/description")
+                .or_else(|| details.get("text"));
+            bail!(
+                "{expression}: {}",
+                text.and_then(Value::as_str)
+                    .unwrap_or("an exception without words")
+            );
+        }
+        Ok(answer
+            .pointer_mut("/result/value")
+            .map_or(Value::Null, Value::take))
+    }
+
+    /// Waits until `expression` is truthy and gives its value. Failing, says what it was last, what stands
+    /// in the console, and where a screenshot is.
+    pub async fn until(&self, what: &str, expression: &str, limit: Duration) -> Result<Value> {
+        let end = Instant::now() + limit;
+        let mut last = "nothing".to_owned();
+        while Instant::now() < end {
+            match self.eval(expression).await {
+                Ok(value) if truthy(&value) => return Ok(value),
+                Ok(value) => last = value.to_string(),
+                // A page being replaced has no context for a moment: asked again like any other no.
+                Err(error) => last = format!("{error:#}"),
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(self
+            .failure(&format!(
+                "no {what} within {limit:?}: `{expression}` was last {last}"
+            ))
+            .await)
+    }
+
+    /// An error with what a person needs to understand it.
+    pub async fn failure(&self, what: &str) -> anyhow::Error {
+        let state = match self
+            .eval("window.visavis && visavis.stats().then(s => JSON.stringify(s))")
+            .await
+        {
+            Ok(state) => state.to_string(),
+            Err(error) => format!("{error:#}"),
+        };
+        let picture = match self.screenshot().await {
+            Ok(path) => path.display().to_string(),
+            Err(error) => format!("none ({error:#})"),
+        };
+        let console = lock(&self.link.console)
+            .get(&self.session)
+            .map(|lines| lines.join("\n    "))
+            .unwrap_or_default();
+        anyhow!("{what}\n  page: {state}\n  screenshot: {picture}\n  console:\n    {console}")
+    }
+
+    /// Saves what the tab shows; gives the path.
+    pub async fn screenshot(&self) -> Result<PathBuf> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let answer = self
+            .command("Page.captureScreenshot", json!({"format": "png"}))
+            .await?;
+        let name = format!(
+            "tab-{}-{}.png",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, base64(&string(&answer, "data")?)?)?;
+        Ok(path)
+    }
+}
+
+impl Link {
+    async fn connect(url: &str) -> Result<Arc<Self>> {
+        // Screenshots come as one message of several MiB.
+        let config = WebSocketConfig::default()
+            .max_message_size(None)
+            .max_frame_size(None);
+        let (socket, _) =
+            tokio_tungstenite::connect_async_with_config(url, Some(config), true).await?;
+        let (mut sink, mut stream) = socket.split();
+        let (commands, mut outgoing) = mpsc::unbounded_channel::<String>();
+        let link = Arc::new(Self {
+            commands,
+            next_id: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            console: Mutex::default(),
+        });
+        let reader = Arc::downgrade(&link);
+        tokio::spawn(async move {
+            while let Some(command) = outgoing.recv().await {
+                if sink.send(Message::text(command)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = stream.next().await {
+                let Some(link) = reader.upgrade() else { return };
+                if let Message::Text(text) = message {
+                    link.take(&text);
+                }
+            }
+            // Nobody answers any more: whoever waits learns it by the dropped senders.
+            if let Some(link) = reader.upgrade() {
+                lock(&link.waiting).clear();
+            }
+        });
+        Ok(link)
+    }
+
+    async fn command(&self, session: Option<&str>, method: &str, params: Value) -> Result<Value> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        lock(&self.waiting).insert(id, sender);
+        let mut command = json!({"id": id, "method": method, "params": params});
+        if let Some(session) = session {
+            command["sessionId"] = session.into();
+        }
+        self.commands
+            .send(command.to_string())
+            .map_err(|_| anyhow!("{method}: Chromium is gone"))?;
+        let mut answer = tokio::time::timeout(COMMAND_LIMIT, answer)
+            .await
+            .with_context(|| format!("{method}: no answer within {COMMAND_LIMIT:?}"))?
+            .with_context(|| format!("{method}: Chromium is gone"))?;
+        match answer.get("error") {
+            Some(error) => bail!("{method}: {error}"),
+            None => Ok(answer.get_mut("result").map_or(Value::Null, Value::take)),
+        }
+    }
+
+    fn take(&self, text: &str) {
+        let Ok(message) = serde_json::from_str::<Value>(text) else {
+            return;
+        };
+        if let Some(id) = message.get("id").and_then(Value::as_u64) {
+            if let Some(sender) = lock(&self.waiting).remove(&id) {
+                // Whoever asked may have stopped waiting.
+                let _ = sender.send(message);
+            }
+            return;
+        }
+        let session = message
+            .get("sessionId")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if let Some(line) = console_line(&message) {
+            lock(&self.console)
+                .entry(session.to_owned())
+                .or_default()
+                .push(line);
+        }
+    }
+}
+
+/// A line for the report from one of the three events that carry what a page says.
+fn console_line(message: &Value) -> Option<String> {
+    let params = message.get("params")?;
+    match message.get("method")?.as_str()? {
+        "Runtime.consoleAPICalled" => {
+            let words = params.get("args")?.as_array()?.iter().map(|arg| {
+                let said = arg
+                    .get("value")
+                    .or_else(|| arg.get("description"))
+                    .unwrap_or(&Value::Null);
+                said.as_str()
+                    .map_or_else(|| said.to_string(), str::to_owned)
+            });
+            Some(words.collect::<Vec<_>>().join(" "))
+        }
+        "Runtime.exceptionThrown" => Some(
+            params
+                .pointer("/exceptionDetails/exception/description")?
+                .to_string(),
+        ),
+        "Log.entryAdded" => Some(params.pointer("/entry/text")?.to_string()),
+        _ => None,
+    }
+}
+
+fn find_chromium() -> Result<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .flat_map(|dir| names.map(|name| dir.join(name)))
+        .find(|candidate| candidate.is_file())
+        .context("these tests need a real browser and found none in PATH: apt-get install chromium")
+}
+
+/// Waits for the file in which Chromium writes its port and path.
+async fn devtools_url(child: &mut Child, profile: &Path) -> Result<String> {
+    let end = Instant::now() + START_LIMIT;
+    while Instant::now() < end {
+        if let Ok(text) = std::fs::read_to_string(profile.join("DevToolsActivePort")) {
+            let mut lines = text.lines();
+            if let (Some(port), Some(path)) = (lines.next(), lines.next()) {
+                return Ok(format!("ws://127.0.0.1:{port}{path}"));
+            }
+        }
+        if let Some(status) = child.try_wait()? {
+            let log = std::fs::read_to_string(profile.join("stderr")).unwrap_or_default();
+            bail!("Chromium ended at once ({status}):\n{log}");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    let log = std::fs::read_to_string(profile.join("stderr")).unwrap_or_default();
+    bail!("Chromium did not open its DevTools port within {START_LIMIT:?}:\n{log}")
+}
+
+fn flag(name: &str, path: &Path) -> std::ffi::OsString {
+    let mut flag = std::ffi::OsString::from(name);
+    flag.push(path);
+    flag
+}
+
+fn string(value: &Value, key: &str) -> Result<String> {
+    let found = value.get(key).and_then(Value::as_str);
+    Ok(found
+        .with_context(|| format!("Chromium's answer has no {key}: {value}"))?
+        .to_owned())
+}
+
+fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(yes) => *yes,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(_) | Value::Object(_) => true,
+    }
+}
+
+/// RFC 4648 base64, for the screenshots.
+fn base64(text: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0);
+    for letter in text.bytes().filter(|&letter| letter != b'=') {
+        let six = match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => bail!("not base64"),
+        };
+        bits = bits << 6 | u32::from(six);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff) as u8);
+        }
+    }
+    Ok(bytes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

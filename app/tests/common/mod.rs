@@ -1,0 +1,14 @@
+//! What the end-to-end tests share: a real Chromium, our own programs, and media that can be told apart.
+
+// Every test binary compiles this module and uses its own part of it.
+#![allow(dead_code)]
+
+pub mod chromium;
+pub mod clip;
+pub mod page;
+pub mod process;
+
+use std::time::Duration;
+
+/// The limit for things that take well under a second on an idle machine.
+pub const SOON: Duration = Duration::from_secs(20);

@@ -1,0 +1,293 @@
+//! Our own programs as a person starts them: output kept, every wait with a limit, killed on drop.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+
+use super::SOON;
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// A running program.
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Arc<Mutex<Vec<String>>>,
+    errors: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts `visavis` with these arguments.
+    pub fn visavis(args: &[&str]) -> Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_visavis"))
+            .args(args)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting visavis {args:?}"))?;
+        let output = keep_lines(child.stdout.take().context("no stdout")?);
+        let errors = keep_lines(child.stderr.take().context("no stderr")?);
+        Ok(Self {
+            name: format!("visavis {}", args.join(" ")),
+            child,
+            output,
+            errors,
+        })
+    }
+
+    /// Waits for the first thing `pick` finds in the lines so far, of either stream.
+    pub async fn until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut pick: impl FnMut(&[String], &[String]) -> Option<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(found) = pick(&lock(&self.output), &lock(&self.errors)) {
+                return Ok(found);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.failure(&format!("ended ({status}) before there was {what}")));
+            }
+            if Instant::now() >= end {
+                return Err(self.failure(&format!("no {what} within {limit:?}")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The statistics lines so far that hold `pick`; waits for one whose answer is something.
+    pub async fn stats<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        pick: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
+        let mut from = lock(&self.output).len().saturating_sub(1);
+        self.until(what, limit, |output, _| {
+            let fresh = output.get(from..).unwrap_or_default();
+            from = output.len();
+            fresh
+                .iter()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .find_map(|line| pick(&line))
+        })
+        .await
+    }
+
+    /// As Ctrl+C does.
+    pub fn interrupt(&self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .context("kill -INT")?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("kill -INT {pid}: {status}")
+        }
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(self.failure(&format!("still running after {limit:?}")))
+    }
+
+    /// An error with the program's last words.
+    pub fn failure(&self, what: &str) -> anyhow::Error {
+        let tail = |lines: &[String]| lines[lines.len().saturating_sub(25)..].join("\n    ");
+        let (output, errors) = (tail(&lock(&self.output)), tail(&lock(&self.errors)));
+        anyhow!(
+            "{}: {what}\n  stdout:\n    {output}\n  stderr:\n    {errors}",
+            self.name
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already dead is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `visavis serve` on a free port.
+pub struct Server {
+    _process: Process,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+}
+
+impl Server {
+    pub async fn start() -> Result<Self> {
+        let mut process = Process::visavis(&["serve", "--listen", "127.0.0.1:0"])?;
+        let url = process
+            .until("its address", SOON, |output, errors| {
+                output.iter().chain(errors).find_map(|line| address(line))
+            })
+            .await?;
+        Ok(Self {
+            _process: process,
+            url,
+        })
+    }
+
+    /// The same server under another name, and so, to a browser, another origin.
+    pub fn other_origin(&self) -> String {
+        self.url.replace("127.0.0.1", "localhost")
+    }
+}
+
+/// The address in a line like `listening on http://127.0.0.1:40123`, or `127.0.0.1:40123` alone.
+fn address(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("127.0.0.1:")?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let port: u16 = port.parse().ok().filter(|&port| port != 0)?;
+    Some(format!("http://127.0.0.1:{port}"))
+}
+
+/// `visavis call ROOM --headless` with the testcard as camera and microphone.
+pub struct Desktop {
+    pub process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Desktop {
+    pub fn call(server: &str, room: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("visavis-desktop-")
+            .tempdir()?;
+        let sink = format!("file:{}", folder.path().join("out.wav").display());
+        let log = folder.path().join("frames.csv").display().to_string();
+        let process = Process::visavis(&[
+            "call",
+            room,
+            "--headless",
+            "--server",
+            server,
+            "--name",
+            "Desktop",
+            "--video-source",
+            "testcard",
+            "--audio-source",
+            "testcard",
+            "--audio-sink",
+            &sink,
+            "--frame-log",
+            &log,
+            "--stats",
+            "-",
+        ])?;
+        Ok(Self { process, folder })
+    }
+
+    /// What the desktop played to its speaker.
+    pub fn heard(&self) -> PathBuf {
+        self.folder.path().join("out.wav")
+    }
+
+    /// Waits until the desktop has seat and connection, by its own words.
+    pub async fn state(&mut self, states: &[&str], limit: Duration) -> Result<()> {
+        let wanted = |line: &Value| states.contains(&line.get("state")?.as_str()?).then_some(());
+        self.process
+            .stats(&format!("state {states:?}"), limit, wanted)
+            .await
+    }
+
+    /// Waits until it shows ever new numbers of the tab's clip, counts them as decoded, and hears the tab.
+    pub async fn sees_and_hears(&mut self, limit: Duration) -> Result<()> {
+        let frames = |line: &Value| line.pointer("/video_in/frames").and_then(Value::as_u64);
+        let before = self
+            .process
+            .stats("decoded pictures", limit, |line| {
+                frames(line).filter(|&n| n > 0)
+            })
+            .await?;
+        let shown = shown(&self.log())?.len();
+        // After a rejoin the count may begin anew with the new connection: any growth counts.
+        self.process
+            .stats("more decoded pictures", limit, |line| {
+                frames(line).filter(|&n| n > before + 10)
+            })
+            .await?;
+        let log = self.log();
+        let numbers = self
+            .process
+            .until("new numbers in the frame log", limit, |_, _| {
+                let fresh = super::process::shown(&log).ok()?.split_off(shown);
+                (distinct(&fresh) >= 12).then_some(fresh)
+            });
+        let numbers = numbers.await?;
+        let backwards = numbers.windows(2).filter(|pair| pair[1] < pair[0]).count();
+        if backwards > 1 {
+            bail!("the desktop showed pictures out of order: {numbers:?}");
+        }
+        let level = |line: &Value| line.pointer("/audio_in/level_dbfs").and_then(Value::as_f64);
+        self.process
+            .stats("audible sound", limit, |line| {
+                level(line).filter(|&db| db > -60.0)
+            })
+            .await?;
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("frames.csv")
+    }
+}
+
+/// The strip numbers of the pictures shown so far.
+fn shown(log: &Path) -> Result<Vec<u32>> {
+    let text = match std::fs::read_to_string(log) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    // The last line may be half written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let number = |line: &str| {
+        let mut fields = line.split(',');
+        (fields.next() == Some("shown")).then(|| fields.nth(1)?.trim().parse().ok())?
+    };
+    Ok(whole.lines().filter_map(number).collect())
+}
+
+fn distinct(numbers: &[u32]) -> usize {
+    numbers
+        .iter()
+        .collect::<std::collections::HashSet<_>>()
+        .len()
+}
+
+fn keep_lines(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            lock(&kept).push(line);
+        }
+    });
+    lines
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
