@@ -4,14 +4,21 @@
 //! (`rtp`, `congestion`, `sound::jitter`) take `now` and do no I/O. Only [`peer`] knows the
 //! `webrtc` crate. `docs/architecture.md` draws the whole.
 
+pub mod adapt;
 pub mod codec;
 pub mod congestion;
 pub mod devices;
 pub mod frame;
+pub mod frame_log;
+pub mod local;
+pub mod peer;
 pub mod picture;
+pub mod pipeline;
 pub mod rtp;
+pub mod session;
 pub mod slot;
 pub mod sound;
 pub mod source;
+pub mod stats;
 pub mod strip;
 pub mod units;

@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
+use visavis_media::source::{DeviceSelector, VideoSourceSpec};
+use visavis_signaling::cli::ServeArgs;
+
+/// Exit codes of a run that did not end well; 0 is a good end, 2 a wrong command line.
+pub mod exit {
+    /// Something unforeseen.
+    pub const FAILED: u8 = 1;
+    /// No display to open a window on.
+    pub const NO_DISPLAY: u8 = 3;
+    /// The room is full.
+    pub const ROOM_FULL: u8 = 4;
+    /// The server cannot be reached, or refused.
+    pub const SERVER: u8 = 5;
+    /// A file, camera, microphone or speaker asked for cannot be used.
+    pub const DEVICE: u8 = 6;
+    /// No port to listen on.
+    pub const LISTEN: u8 = 7;
+}
+
+/// Said below the options.
+const AFTER_HELP: &str = "\
+Exit codes: 0 ended well, 1 failed, 2 wrong command line, 3 no display, 4 room full,
+5 server unreachable or refused, 6 a file or device asked for cannot be used, 7 no port to listen on.";
+
+/// Face-to-face video calls in one program. Without a command: the window.
+#[derive(Debug, Parser)]
+#[command(name = "visavis", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<CliCommand>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum CliCommand {
+    /// Call a room: `visavis call tea`, `visavis call http://192.168.1.7:8080/room/tea`.
+    Call(Box<CallArgs>),
+    /// Run the signaling server without a window.
+    Serve(ServeArgs),
+    /// List cameras, microphones and speakers.
+    Devices {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A call from the command line.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// A room's name, or a link to a room. A name without --server is hosted here.
+    #[arg(value_name = "ROOM|URL")]
+    pub target: String,
+    /// Without a window.
+    #[arg(long)]
+    pub headless: bool,
+    /// camera[:NAME|:N], file:CLIP.y4m, testcard or none.
+    #[arg(long, value_name = "SOURCE", value_parser = video_source)]
+    pub video_source: Option<VideoSourceSpec>,
+    /// mic[:NAME], file:SPEECH.wav, testcard or none.
+    #[arg(long, value_name = "SOURCE", value_parser = audio_source)]
+    pub audio_source: Option<AudioSourceSpec>,
+    /// speaker[:NAME], file:OUT.wav or none.
+    #[arg(long, value_name = "SINK", value_parser = audio_sink)]
+    pub audio_sink: Option<AudioSinkSpec>,
+    /// Write when each picture passed each station, as CSV.
+    #[arg(long, value_name = "FILE")]
+    pub frame_log: Option<PathBuf>,
+    /// Write statistics once a second as JSON lines; `-` is standard output.
+    #[arg(long, value_name = "FILE|-")]
+    pub stats: Option<PathBuf>,
+    /// Hang up after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<f64>,
+    /// The server of the room, e.g. http://192.168.1.7:8080.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The name that the other person sees.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 1e8 => Ok(seconds),
+        _ => Err("give a number of seconds above 0".to_owned()),
+    }
+}
+
+fn video_source(text: &str) -> Result<VideoSourceSpec, String> {
+    match split(text) {
+        ("camera", rest) => Ok(VideoSourceSpec::Camera(selector(rest))),
+        ("file", Some(path)) => Ok(VideoSourceSpec::File(path.into())),
+        ("testcard", None) => Ok(VideoSourceSpec::Testcard),
+        ("none", None) => Ok(VideoSourceSpec::None),
+        _ => Err("use camera, camera:NAME, camera:N, file:CLIP.y4m, testcard or none".to_owned()),
+    }
+}
+
+fn audio_source(text: &str) -> Result<AudioSourceSpec, String> {
+    match split(text) {
+        ("mic", rest) => Ok(AudioSourceSpec::Mic(selector(rest))),
+        ("file", Some(path)) => Ok(AudioSourceSpec::File(path.into())),
+        ("testcard", None) => Ok(AudioSourceSpec::Testcard),
+        ("none", None) => Ok(AudioSourceSpec::None),
+        _ => Err("use mic, mic:NAME, file:SPEECH.wav, testcard or none".to_owned()),
+    }
+}
+
+fn audio_sink(text: &str) -> Result<AudioSinkSpec, String> {
+    match split(text) {
+        ("speaker", rest) => Ok(AudioSinkSpec::Speaker(selector(rest))),
+        ("file", Some(path)) => Ok(AudioSinkSpec::File(path.into())),
+        ("none", None) => Ok(AudioSinkSpec::None),
+        _ => Err("use speaker, speaker:NAME, file:OUT.wav or none".to_owned()),
+    }
+}
+
+/// What stands before and after the first colon; an empty rest is none.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((kind, rest)) => (kind, Some(rest).filter(|rest| !rest.is_empty())),
+        None => (text, None),
+    }
+}
+
+fn selector(rest: Option<&str>) -> DeviceSelector {
+    match rest {
+        None => DeviceSelector::Default,
+        Some(rest) => rest
+            .parse()
+            .map_or_else(|_| DeviceSelector::Name(rest.to_owned()), DeviceSelector::Index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn call(arguments: &[&str]) -> Result<CallArgs, String> {
+        let all = ["visavis", "call"].iter().chain(arguments);
+        match Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
+            Some(CliCommand::Call(args)) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sources_are_read_as_documented() {
+        let args = call(&["tea", "--video-source", "camera:2", "--audio-source", "file:a:b.wav"])
+            .expect("a call");
+        assert_eq!(args.video_source, Some(VideoSourceSpec::Camera(DeviceSelector::Index(2))));
+        assert_eq!(args.audio_source, Some(AudioSourceSpec::File("a:b.wav".into())));
+        let args = call(&["tea", "--video-source", "camera:Logi", "--audio-sink", "speaker"])
+            .expect("a call");
+        let logi = DeviceSelector::Name("Logi".to_owned());
+        assert_eq!(args.video_source, Some(VideoSourceSpec::Camera(logi)));
+        assert_eq!(args.audio_sink, Some(AudioSinkSpec::Speaker(DeviceSelector::Default)));
+    }
+
+    #[test]
+    fn a_wrong_source_says_which_there_are() {
+        for wrong in ["file", "file:", "webcam", "testcard:7", ""] {
+            let error = call(&["tea", "--video-source", wrong]).expect_err("wrong");
+            assert!(error.contains("file:CLIP.y4m"), "{wrong}: {error}");
+        }
+        assert!(call(&["tea", "--duration", "-1"]).is_err());
+        assert!(call(&[]).expect_err("no room").contains("ROOM|URL"));
+    }
+}

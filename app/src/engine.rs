@@ -1,0 +1,712 @@
+//! The one loop that performs what the call decides: devices, server, connections. It runs on
+//! the runtime's own thread; the window and the command line only send commands and look at
+//! snapshots.
+
+mod devices;
+mod shown;
+mod statistics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use visavis_media::devices::DeviceList;
+use visavis_media::frame_log::FrameLog;
+use visavis_media::local::{LocalEvent, LocalMedia};
+use visavis_media::peer::PeerEvent;
+use visavis_media::session::Session;
+use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
+use visavis_media::source::VideoSourceSpec;
+use visavis_signaling::{
+    CallLink, Client, ClientHandle, ClientOptions, ClientUpdate, LinkError, RoomName, ServerUrl,
+    Target,
+};
+
+use crate::call::{Call, ConnectionId, Effect, End, Input, News};
+use crate::host::{self, Hosted, Hosting};
+use crate::proposal;
+use crate::settings::{RecentRoom, Settings, SettingsFile};
+use crate::snapshot::{Command, Notice, Phase, Pictures, Shared, Snapshot};
+use crate::text::Language;
+use devices::Devices;
+pub use shown::Shown;
+pub use statistics::StatsSink;
+
+/// How an engine is started.
+pub struct EngineOptions {
+    /// Sources and sink from the command line, instead of the devices chosen in the settings.
+    pub sources: Sources,
+    /// Where settings are kept; none for a headless run, which leaves no traces.
+    pub settings: Option<SettingsFile>,
+    /// What is remembered.
+    pub remembered: Settings,
+    /// What to tell the user first.
+    pub warning: Option<String>,
+    /// Where the window finds pictures; none: pictures end in the sink of a headless run.
+    pub pictures: Option<Pictures>,
+    /// Where pictures are seen.
+    pub shown: Arc<Shown>,
+    /// Where the window, or the command line, looks.
+    pub shared: Shared,
+    /// Frame log.
+    pub log: Arc<FrameLog>,
+    /// Statistics once a second.
+    pub stats: Option<StatsSink>,
+    /// Our name, instead of the settings'.
+    pub name: Option<String>,
+    /// Whether a Visavis server that has the usual port already is joined.
+    pub join_running_server: bool,
+    /// Give up a server after so many failed attempts; none: never.
+    pub give_up_after: Option<u32>,
+    /// Whether devices run in the lobby (preview, level meter).
+    pub preview: bool,
+}
+
+/// What the command line chose.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Pictures.
+    pub video: Option<VideoSourceSpec>,
+    /// Sound.
+    pub audio: Option<AudioSourceSpec>,
+    /// Where sound goes.
+    pub sink: Option<AudioSinkSpec>,
+}
+
+/// What a headless run is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// A sentence for the user.
+    Told(News),
+    /// A device of ours failed.
+    Device {
+        /// What is wrong, and what to do.
+        sentence: String,
+        /// It was asked for on the command line and never came up.
+        asked: bool,
+    },
+    /// Another sentence.
+    Said(String),
+    /// The phase changed.
+    Phase(Phase),
+    /// A call is over.
+    Ended(End),
+}
+
+enum Event {
+    Local(LocalEvent),
+    Peer(ConnectionId, PeerEvent),
+    Line(u64, ClientUpdate),
+    Devices(DeviceList),
+    Pair(ConnectionId, Option<String>),
+}
+
+/// The loop's state.
+pub struct Engine {
+    call: Call,
+    devices: Devices,
+    local: Arc<LocalMedia>,
+    session: Option<(ConnectionId, Session)>,
+    /// The connection to the server; the number tells it from one hung up before.
+    line: Option<(u64, ClientHandle)>,
+    lines: u64,
+    hosting: Option<Hosting>,
+    settings: Settings,
+    file: Option<SettingsFile>,
+    name: Option<String>,
+    pictures: Option<Pictures>,
+    shown: Arc<Shown>,
+    shared: Shared,
+    snapshot: Snapshot,
+    notices: Vec<(Notice, Instant)>,
+    next_notice: u64,
+    stats: Option<StatsSink>,
+    pair: Option<String>,
+    join_running_server: bool,
+    give_up_after: Option<u32>,
+    /// What the lobby will remember once the room was entered.
+    entering: Option<RecentRoom>,
+    reports: mpsc::UnboundedSender<Report>,
+    events: mpsc::UnboundedSender<Event>,
+    incoming: mpsc::UnboundedReceiver<Event>,
+    settle_by: Option<Instant>,
+    quit: bool,
+}
+
+/// A camera that takes longer comes later; the call does not wait for it.
+const SETTLE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a sentence stays: an error longer than news.
+const NEWS_STAY: Duration = Duration::from_secs(6);
+const ERRORS_STAY: Duration = Duration::from_secs(20);
+
+/// More sentences at once help nobody.
+const MAX_NOTICES: usize = 3;
+
+impl Engine {
+    /// An engine in the lobby. Reports go to `reports`.
+    pub fn new(options: EngineOptions, reports: mpsc::UnboundedSender<Report>) -> Self {
+        let (events, incoming) = mpsc::unbounded_channel();
+        let local_events = events.clone();
+        let preview = options.pictures.as_ref().map(|p| Arc::clone(&p.local)).unwrap_or_default();
+        let local = Arc::new(LocalMedia::new(
+            preview,
+            Arc::clone(&options.log),
+            Arc::new(move |event| {
+                let _ = local_events.send(Event::Local(event));
+            }),
+        ));
+        let mut this = Self {
+            call: Call::new(rand::random()),
+            devices: Devices::new(options.sources, &options.remembered, options.preview),
+            local,
+            session: None,
+            line: None,
+            lines: 0,
+            hosting: None,
+            settings: options.remembered,
+            file: options.settings,
+            name: options.name,
+            pictures: options.pictures,
+            shown: options.shown,
+            shared: options.shared,
+            snapshot: Snapshot {
+                proposed_room: proposal::room(&mut rand::rng()),
+                ..Snapshot::default()
+            },
+            notices: vec![],
+            next_notice: 0,
+            stats: options.stats,
+            pair: None,
+            join_running_server: options.join_running_server,
+            give_up_after: options.give_up_after,
+            entering: None,
+            reports,
+            events,
+            incoming,
+            settle_by: None,
+            quit: false,
+        };
+        this.notices_from(options.warning);
+        this
+    }
+
+    /// Runs until [`Command::Quit`], or until nobody can send commands any more. Leaves the
+    /// room, closes all devices and completes the files before it returns.
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let name = self.name.clone().unwrap_or_else(|| self.settings.name.clone());
+        self.input(Input::Name(name)).await;
+        self.devices.enter_lobby(&self.local);
+        self.announce_state().await;
+        if self.file.is_some() {
+            self.list_devices();
+        }
+        self.publish();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while !self.quit {
+            let metering = self.devices.metering(self.call.phase());
+            let deadline = self.deadline();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => self.quit = true,
+                },
+                Some(event) = self.incoming.recv() => self.event(event).await,
+                () = sleep_until(deadline) => self.deadline_passed().await,
+                _ = second.tick(), if self.stats.is_some() => self.write_statistics(),
+                () = tokio::time::sleep(Duration::from_millis(80)), if metering => {
+                    self.snapshot.microphone_dbfs = self.local.microphone_dbfs();
+                }
+            }
+            self.publish();
+        }
+        self.input(Input::HangUp).await;
+        let local = Arc::clone(&self.local);
+        // A sound file is completed by its own thread.
+        let _ = tokio::task::spawn_blocking(move || local.finish(Duration::from_secs(1))).await;
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Host { room } => self.host(room).await,
+            Command::Join { target, server } => self.join(&target, server.as_deref()).await,
+            Command::HangUp => self.input(Input::HangUp).await,
+            Command::SetMicrophone(on) => {
+                self.settings.microphone_on = on;
+                self.devices.set_microphone(&self.local, on, self.call.phase());
+                self.announce_state().await;
+                self.save();
+            }
+            Command::SetCamera(on) => {
+                self.settings.camera_on = on;
+                self.devices.set_camera(&self.local, on);
+                self.announce_state().await;
+                self.save();
+            }
+            Command::ChooseCamera(id) => {
+                self.settings.camera.clone_from(&id);
+                self.devices.choose_camera(&self.local, id);
+                self.save();
+            }
+            Command::ChooseMicrophone(id) => {
+                self.settings.microphone.clone_from(&id);
+                self.devices.choose_microphone(&self.local, id);
+                self.save();
+            }
+            Command::ChooseSpeaker(id) => {
+                self.settings.speaker.clone_from(&id);
+                self.devices.choose_speaker(&self.local, id);
+                self.save();
+            }
+            Command::SetName(name) => {
+                self.settings.name.clone_from(&name);
+                self.input(Input::Name(name)).await;
+                self.save();
+            }
+            Command::SetLanguage(language) => {
+                self.settings.language = language;
+                self.save();
+            }
+            Command::RefreshDevices => self.list_devices(),
+            Command::ProposeRoom => {
+                self.snapshot.proposed_room = proposal::room(&mut rand::rng());
+            }
+            Command::Dismiss(id) => self.notices.retain(|(notice, _)| notice.id != id),
+            Command::Quit => self.quit = true,
+        }
+    }
+
+    async fn host(&mut self, room: String) {
+        match RoomName::parse(&room) {
+            Ok(name) => {
+                self.entering = Some(RecentRoom {
+                    target: name.as_str().to_owned(),
+                    server: None,
+                    hosted: true,
+                    when: unix_seconds(),
+                });
+                self.input(Input::Host { room: name.as_str().to_owned() }).await;
+            }
+            Err(error) => self.tell(News::HostFailed(error.to_string())),
+        }
+    }
+
+    async fn join(&mut self, target: &str, server: Option<&str>) {
+        match link(target, server) {
+            Ok(link) => {
+                self.entering = Some(RecentRoom {
+                    target: target.to_owned(),
+                    server: server.map(str::to_owned),
+                    hosted: false,
+                    when: unix_seconds(),
+                });
+                self.input(Input::Join {
+                    server: link.server.to_string(),
+                    room: link.room.as_str().to_owned(),
+                    invite: Some(link.to_string()),
+                })
+                .await;
+            }
+            Err(error) => {
+                self.tell(News::ServerRefused(error.to_string()));
+                let _ = self.reports.send(Report::Ended(End::ServerRefused));
+            }
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Local(event) => self.local_event(event).await,
+            Event::Peer(id, event) => {
+                let connected = event == PeerEvent::Connected;
+                self.input(Input::Peer(id, event)).await;
+                if connected {
+                    self.look_up_pair(id);
+                }
+            }
+            Event::Line(line, update) => {
+                if self.line.as_ref().is_some_and(|(current, _)| *current == line) {
+                    self.line_update(update).await;
+                }
+            }
+            Event::Devices(list) => self.snapshot.devices = Arc::new(list),
+            Event::Pair(id, pair) => {
+                if self.session.as_ref().is_some_and(|(current, _)| *current == id) {
+                    self.pair = pair;
+                }
+            }
+        }
+    }
+
+    async fn local_event(&mut self, event: LocalEvent) {
+        if let Some(fault) = self.devices.handle(&event) {
+            let sentence = fault.sentence.clone();
+            let _ = self.reports.send(Report::Device { sentence, asked: fault.asked });
+            // In the lobby the place of the picture says it.
+            if *self.call.phase() != Phase::Lobby {
+                self.push_notice(fault.sentence, true);
+            }
+        }
+        self.announce_state().await;
+        if let Some(settled) = self.settled() {
+            self.input(settled).await;
+        }
+    }
+
+    async fn line_update(&mut self, update: ClientUpdate) {
+        match update {
+            ClientUpdate::Event(event) => self.input(Input::Server(event)).await,
+            ClientUpdate::Lost { reason, .. } => {
+                self.input(Input::ServerLost(reason.to_string())).await;
+            }
+            ClientUpdate::Refused { reason } => {
+                self.input(Input::ServerRefused(reason.to_string())).await;
+            }
+            ClientUpdate::Connecting { .. } | ClientUpdate::Connected => {}
+        }
+    }
+
+    /// Tells the call, and performs what it decides, which may lead to further inputs.
+    async fn input(&mut self, input: Input) {
+        let mut inputs = std::collections::VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let before = self.call.phase().clone();
+            let effects = self.call.handle(input, Instant::now());
+            for effect in effects {
+                inputs.extend(self.perform(effect).await);
+            }
+            inputs.extend(self.phase_changed(&before));
+        }
+    }
+
+    fn phase_changed(&mut self, before: &Phase) -> Option<Input> {
+        let phase = self.call.phase().clone();
+        if phase == *before {
+            return None;
+        }
+        let _ = self.reports.send(Report::Phase(phase.clone()));
+        if *before == Phase::Lobby {
+            self.devices.enter_call(&self.local, self.call_label());
+            self.settle_by = Some(Instant::now() + SETTLE_WITHIN);
+        } else if phase == Phase::Lobby {
+            self.devices.enter_lobby(&self.local);
+            self.entering = None;
+        }
+        if matches!(phase, Phase::Waiting { .. } | Phase::Connecting { .. })
+            && let Some(room) = self.entering.take()
+        {
+            self.settings.remember_room(room);
+            self.save();
+        }
+        (*before == Phase::Lobby).then(|| self.settled()).flatten()
+    }
+
+    fn call_label(&self) -> String {
+        self.entering.as_ref().map(|room| room.name().to_owned()).unwrap_or_default()
+    }
+
+    async fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::StartServer(room) => return Some(self.start_server(&room).await),
+            Effect::StopServer => self.hosting = None,
+            Effect::Dial { server, room } => return self.dial(&server, &room),
+            Effect::HangUpLine => {
+                if let Some((_, line)) = self.line.take() {
+                    line.close().await;
+                }
+            }
+            Effect::Send(message) => {
+                if let Some((_, line)) = &self.line {
+                    if let Err(error) = line.send(message.to_json()) {
+                        tracing::warn!(%error, "a message to the other end");
+                    }
+                }
+            }
+            Effect::Open(id, ice_servers) => return self.open(id, ice_servers).await,
+            Effect::Close(id) => {
+                if let Some((_, session)) = self.session.take_if(|(current, _)| *current == id) {
+                    session.close();
+                }
+                self.pair = None;
+            }
+            Effect::Tell(news) => self.tell(news),
+            Effect::Ended(end) => {
+                let _ = self.reports.send(Report::Ended(end));
+            }
+            effect => return self.perform_on_session(effect).await,
+        }
+        None
+    }
+
+    async fn perform_on_session(&mut self, effect: Effect) -> Option<Input> {
+        let (current, session) = self.session.as_ref()?;
+        match effect {
+            Effect::Offer(id) if id == *current => Some(match session.offer().await {
+                Ok(sdp) => Input::OfferMade(id, sdp),
+                Err(error) => Input::ConnectionRefused(id, error.to_string()),
+            }),
+            Effect::Answer(id, sdp) if id == *current => Some(match session.answer(&sdp).await {
+                Ok(sdp) => Input::AnswerMade(id, sdp),
+                Err(error) => Input::ConnectionRefused(id, error.to_string()),
+            }),
+            Effect::AcceptAnswer(id, sdp) if id == *current => {
+                let refused = session.accept_answer(&sdp).await.err()?;
+                Some(Input::ConnectionRefused(id, refused.to_string()))
+            }
+            Effect::Rollback(id) if id == *current => {
+                let refused = session.rollback().await.err()?;
+                Some(Input::ConnectionRefused(id, refused.to_string()))
+            }
+            Effect::AddCandidate(id, candidate) if id == *current => {
+                // One of many: the others may do, so it is no news.
+                if let Err(error) = session.add_candidate(candidate).await {
+                    tracing::warn!(%error, "ignored");
+                }
+                None
+            }
+            Effect::StartSending(id) if id == *current => {
+                session.start_sending().await;
+                None
+            }
+            Effect::PeerSendsVideo(id, sends) if id == *current => {
+                session.set_peer_sends_video(sends);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    async fn start_server(&mut self, room: &str) -> Input {
+        let room = match RoomName::parse(room) {
+            Ok(room) => room,
+            Err(error) => return Input::HostFailed(error.to_string()),
+        };
+        match host::host(&room, self.join_running_server).await {
+            Ok(Hosted::Here(hosting)) => {
+                let (server, invite) = (hosting.server.to_string(), hosting.invite.to_string());
+                if let Some(port) = hosting.moved_from {
+                    self.push_notice(moved(self.language(), port, &server), false);
+                    let said = moved(Language::English, port, &server);
+                    let _ = self.reports.send(Report::Said(said));
+                }
+                self.hosting = Some(hosting);
+                Input::Hosted { server, invite: Some(invite) }
+            }
+            Ok(Hosted::Elsewhere(server)) => {
+                let said = format!("a Visavis server runs at {server} already: joining there");
+                let _ = self.reports.send(Report::Said(said));
+                let invite = CallLink::new(server.clone(), room).to_string();
+                Input::Hosted { server: server.to_string(), invite: Some(invite) }
+            }
+            Err(error) => Input::HostFailed(error.to_string()),
+        }
+    }
+
+    fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
+        let server = server.parse::<ServerUrl>().map_err(|error| error.to_string());
+        let room = RoomName::parse(room).map_err(|error| error.to_string());
+        let (server, room) = match server.and_then(|server| Ok((server, room?))) {
+            Ok(both) => both,
+            Err(reason) => return Some(Input::ServerRefused(reason)),
+        };
+        let options = ClientOptions { server, room, give_up_after: self.give_up_after };
+        let (handle, mut updates) = Client::start(options);
+        self.lines += 1;
+        let line = self.lines;
+        self.line = Some((line, handle));
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while let Some(update) = updates.recv().await {
+                if events.send(Event::Line(line, update)).is_err() {
+                    return;
+                }
+            }
+        });
+        None
+    }
+
+    async fn open(
+        &mut self,
+        id: ConnectionId,
+        ice_servers: Vec<visavis_media::peer::IceServer>,
+    ) -> Option<Input> {
+        let (sender, mut peer_events) = mpsc::unbounded_channel();
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while let Some(event) = peer_events.recv().await {
+                if events.send(Event::Peer(id, event)).is_err() {
+                    return;
+                }
+            }
+        });
+        let shown = Arc::clone(&self.shown);
+        shown.expect_first();
+        let pictures: visavis_media::pipeline::video_receive::PictureSink = match &self.pictures {
+            Some(pictures) => {
+                let remote = Arc::clone(&pictures.remote);
+                Arc::new(move |frame| remote.put(frame))
+            }
+            None => Arc::new(move |frame| shown.note(&frame)),
+        };
+        let session =
+            Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
+        match session {
+            Ok(session) => {
+                self.session = Some((id, session));
+                None
+            }
+            Err(error) => Some(Input::ConnectionRefused(id, error.to_string())),
+        }
+    }
+
+    /// The pair is nominated a little after the connection is up.
+    fn look_up_pair(&self, id: ConnectionId) {
+        let Some((_, session)) = &self.session else { return };
+        let (peer, events) = (Arc::clone(session.peer()), self.events.clone());
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                if let Some(pair) = peer.selected_pair().await {
+                    let _ = events.send(Event::Pair(id, Some(pair)));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        });
+    }
+
+    async fn announce_state(&mut self) {
+        let (audio, video) = self.devices.sending();
+        self.local.set_muted(!audio);
+        if self.devices.announced.replace((audio, video)) != Some((audio, video)) {
+            self.input(Input::LocalState { audio, video }).await;
+        }
+    }
+
+    /// Once a call: camera and microphone are there, or known to be absent.
+    fn settled(&mut self) -> Option<Input> {
+        let settled = self.settle_by.is_some() && self.devices.settled();
+        settled.then(|| {
+            self.settle_by = None;
+            Input::SourcesSettled
+        })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let notice = self.notices.iter().map(|(_, until)| *until);
+        notice.chain(self.settle_by).min()
+    }
+
+    async fn deadline_passed(&mut self) {
+        let now = Instant::now();
+        self.notices.retain(|(_, until)| *until > now);
+        if self.settle_by.is_some_and(|by| by <= now) {
+            self.settle_by = None;
+            self.input(Input::SourcesSettled).await;
+        }
+    }
+
+    fn language(&self) -> Language {
+        Language::chosen(self.settings.language)
+    }
+
+    fn tell(&mut self, news: News) {
+        self.push_notice(news.sentence(self.language()), news.is_error());
+        let _ = self.reports.send(Report::Told(news));
+    }
+
+    fn notices_from(&mut self, warning: Option<String>) {
+        if let Some(warning) = warning {
+            self.push_notice(warning, true);
+        }
+    }
+
+    fn push_notice(&mut self, text: String, error: bool) {
+        self.notices.retain(|(notice, _)| notice.text != text);
+        if self.notices.len() == MAX_NOTICES {
+            self.notices.remove(0);
+        }
+        self.next_notice += 1;
+        let stay = if error { ERRORS_STAY } else { NEWS_STAY };
+        let notice = Notice { id: self.next_notice, error, text };
+        self.notices.push((notice, Instant::now() + stay));
+    }
+
+    fn list_devices(&self) {
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = events.send(Event::Devices(visavis_media::devices::list()));
+        });
+    }
+
+    fn save(&mut self) {
+        self.snapshot.settings = Arc::new(self.settings.clone());
+        if let Some(file) = &self.file
+            && let Err(error) = file.save(&self.settings)
+        {
+            tracing::warn!(%error, "settings are not kept");
+        }
+    }
+
+    fn publish(&mut self) {
+        if *self.snapshot.settings != self.settings {
+            self.snapshot.settings = Arc::new(self.settings.clone());
+        }
+        self.snapshot.phase = self.call.phase().clone();
+        self.snapshot.peer = self.call.peer().cloned();
+        self.snapshot.camera = self.devices.camera.clone();
+        self.snapshot.microphone = self.devices.microphone.clone();
+        self.snapshot.speaker = self.devices.speaker.clone();
+        self.snapshot.notices = self.notices.iter().map(|(notice, _)| notice.clone()).collect();
+        self.shared.publish(self.snapshot.clone());
+    }
+
+    fn write_statistics(&mut self) {
+        let Some(stats) = &mut self.stats else { return };
+        let counters = self.session.as_ref().map(|(id, session)| (*id, session.counters()));
+        let facts = statistics::Facts {
+            phase: self.call.phase(),
+            initiator: self.call.initiator(),
+            pair: self.pair.as_deref(),
+            ready_at: self.call.ready_at(),
+            connected_at: self.call.connected_at(),
+            first_shown_at: self.shown.first(),
+        };
+        stats.write(Instant::now(), counters, &facts);
+    }
+}
+
+/// The room on a server that `target` and `server` name together.
+fn link(target: &str, server: Option<&str>) -> Result<CallLink, LinkError> {
+    match target.parse()? {
+        Target::Link(link) => Ok(link),
+        Target::Room(room) => {
+            // Without a server the error says what an address looks like.
+            let server = server.unwrap_or_default().parse::<ServerUrl>()?;
+            Ok(CallLink::new(server, room))
+        }
+    }
+}
+
+fn moved(language: Language, port: u16, server: &str) -> String {
+    match language {
+        Language::English => {
+            format!("port {port} is in use by another program: this call is at {server}")
+        }
+        Language::Chinese => format!("端口 {port} 被其他程序占用：本次通话使用 {server}"),
+    }
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,237 @@
+//! Which devices are wanted, which run, and what the window says of them.
+
+use visavis_media::local::{LocalEvent, LocalMedia};
+use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
+use visavis_media::source::{DeviceSelector, SourceEvent, VideoSourceSpec};
+
+use super::Sources;
+use crate::settings::Settings;
+use crate::snapshot::{DeviceState, Phase};
+
+/// This end's devices as the user wants them and as they are.
+pub(super) struct Devices {
+    sources: Sources,
+    camera_id: Option<String>,
+    microphone_id: Option<String>,
+    speaker_id: Option<String>,
+    camera_on: bool,
+    microphone_on: bool,
+    /// Whether devices run in the lobby.
+    preview: bool,
+    in_call: bool,
+    label: String,
+    pub(super) camera: DeviceState,
+    pub(super) microphone: DeviceState,
+    pub(super) speaker: DeviceState,
+    /// What the other end was told last.
+    pub(super) announced: Option<(bool, bool)>,
+}
+
+impl Devices {
+    pub(super) fn new(sources: Sources, settings: &Settings, preview: bool) -> Self {
+        Self {
+            camera_id: settings.camera.clone(),
+            microphone_id: settings.microphone.clone(),
+            speaker_id: settings.speaker.clone(),
+            camera_on: settings.camera_on && sources.video != Some(VideoSourceSpec::None),
+            microphone_on: settings.microphone_on && sources.audio != Some(AudioSourceSpec::None),
+            sources,
+            preview,
+            in_call: false,
+            label: String::new(),
+            camera: DeviceState::Off,
+            microphone: DeviceState::Off,
+            speaker: DeviceState::Off,
+            announced: None,
+        }
+    }
+
+    /// Back in the lobby, or there for the first time.
+    pub(super) fn enter_lobby(&mut self, local: &LocalMedia) {
+        self.in_call = false;
+        local.close_speaker();
+        self.speaker = DeviceState::Off;
+        if self.preview {
+            self.start_missing(local);
+        } else {
+            self.camera = DeviceState::Off;
+            self.microphone = DeviceState::Off;
+            local.set_video(&VideoSourceSpec::None, "");
+            local.close_microphone();
+        }
+    }
+
+    /// A call begins.
+    pub(super) fn enter_call(&mut self, local: &LocalMedia, label: String) {
+        self.in_call = true;
+        let relabel = self.label != label;
+        self.label = label;
+        if relabel && self.sources.video == Some(VideoSourceSpec::Testcard) && self.camera_on {
+            self.start_camera(local);
+        }
+        self.start_missing(local);
+        self.start_speaker(local);
+    }
+
+    fn start_missing(&mut self, local: &LocalMedia) {
+        if self.camera_on && !matches!(self.camera, DeviceState::On(_) | DeviceState::Starting) {
+            self.start_camera(local);
+        }
+        let running = matches!(self.microphone, DeviceState::On(_) | DeviceState::Starting);
+        if self.microphone_on && !running {
+            self.start_microphone(local);
+        }
+    }
+
+    pub(super) fn set_camera(&mut self, local: &LocalMedia, on: bool) {
+        self.camera_on = on;
+        if !on {
+            // Closes the device: its light goes out.
+            local.set_video(&VideoSourceSpec::None, "");
+            self.camera = DeviceState::Off;
+        } else if self.in_call || self.preview {
+            self.start_camera(local);
+        }
+    }
+
+    /// In a call a muted microphone stays open, so that unmuting is instant and never fails.
+    pub(super) fn set_microphone(&mut self, local: &LocalMedia, on: bool, phase: &Phase) {
+        self.microphone_on = on;
+        match (on, &self.microphone) {
+            (true, DeviceState::On(_) | DeviceState::Starting) => {}
+            (true, _) => self.start_microphone(local),
+            (false, _) if *phase == Phase::Lobby => {
+                local.close_microphone();
+                self.microphone = DeviceState::Off;
+            }
+            (false, _) => {}
+        }
+    }
+
+    pub(super) fn choose_camera(&mut self, local: &LocalMedia, id: Option<String>) {
+        self.camera_id = id;
+        self.sources.video = None;
+        if self.camera_on && (self.in_call || self.preview) {
+            self.start_camera(local);
+        }
+    }
+
+    pub(super) fn choose_microphone(&mut self, local: &LocalMedia, id: Option<String>) {
+        self.microphone_id = id;
+        self.sources.audio = None;
+        if self.microphone_on && (self.in_call || self.preview) {
+            self.start_microphone(local);
+        }
+    }
+
+    pub(super) fn choose_speaker(&mut self, local: &LocalMedia, id: Option<String>) {
+        self.speaker_id = id;
+        self.sources.sink = None;
+        if self.in_call {
+            self.start_speaker(local);
+        }
+    }
+
+    fn start_camera(&mut self, local: &LocalMedia) {
+        let spec = self
+            .sources
+            .video
+            .clone()
+            .unwrap_or_else(|| VideoSourceSpec::Camera(selector(self.camera_id.as_deref())));
+        self.camera = match spec {
+            VideoSourceSpec::None => DeviceState::Off,
+            _ => DeviceState::Starting,
+        };
+        local.set_video(&spec, &self.label);
+    }
+
+    fn start_microphone(&mut self, local: &LocalMedia) {
+        let spec = self
+            .sources
+            .audio
+            .clone()
+            .unwrap_or_else(|| AudioSourceSpec::Mic(selector(self.microphone_id.as_deref())));
+        local.set_microphone(&spec);
+        self.microphone = match spec {
+            AudioSourceSpec::None => DeviceState::Off,
+            _ => DeviceState::Starting,
+        };
+    }
+
+    fn start_speaker(&mut self, local: &LocalMedia) {
+        let spec = self
+            .sources
+            .sink
+            .clone()
+            .unwrap_or_else(|| AudioSinkSpec::Speaker(selector(self.speaker_id.as_deref())));
+        self.speaker = DeviceState::Starting;
+        local.set_speaker(&spec);
+    }
+
+    /// Takes what a device tells; returns what to say if something went wrong.
+    pub(super) fn handle(&mut self, event: &LocalEvent) -> Option<Fault> {
+        let asked = &self.sources;
+        match event {
+            LocalEvent::Video(SourceEvent::Started { name, width, height, .. }) => {
+                self.camera = DeviceState::On(format!("{name} ({width}\u{d7}{height})"));
+                None
+            }
+            LocalEvent::Video(SourceEvent::Stalled) => Some(Fault {
+                sentence: "the camera has stopped delivering pictures: check its cable".to_owned(),
+                asked: false,
+            }),
+            LocalEvent::Video(SourceEvent::Lost(error)) => {
+                Some(fail(&mut self.camera, asked.video.is_some(), error))
+            }
+            LocalEvent::MicrophoneStarted(name) => {
+                self.microphone = DeviceState::On(name.clone());
+                None
+            }
+            LocalEvent::MicrophoneLost(error) => {
+                Some(fail(&mut self.microphone, asked.audio.is_some(), error))
+            }
+            LocalEvent::SpeakerStarted(name) => {
+                self.speaker = DeviceState::On(name.clone());
+                None
+            }
+            LocalEvent::SpeakerLost(error) => {
+                Some(fail(&mut self.speaker, asked.sink.is_some(), error))
+            }
+        }
+    }
+
+    /// Whether camera and microphone are there, or known to be absent.
+    pub(super) fn settled(&self) -> bool {
+        self.camera != DeviceState::Starting && self.microphone != DeviceState::Starting
+    }
+
+    /// What the other end may expect: sound, pictures.
+    pub(super) fn sending(&self) -> (bool, bool) {
+        let audio = self.microphone_on && matches!(self.microphone, DeviceState::On(_));
+        (audio, matches!(self.camera, DeviceState::On(_)))
+    }
+
+    /// Whether someone looks at the level meter.
+    pub(super) fn metering(&self, phase: &Phase) -> bool {
+        self.preview && *phase == Phase::Lobby && matches!(self.microphone, DeviceState::On(_))
+    }
+}
+
+/// Something is wrong with a device.
+pub(super) struct Fault {
+    /// What, and what to do.
+    pub(super) sentence: String,
+    /// It was asked for on the command line and never came up.
+    pub(super) asked: bool,
+}
+
+fn fail(device: &mut DeviceState, asked: bool, error: &impl ToString) -> Fault {
+    let sentence = error.to_string();
+    let never_came = *device == DeviceState::Starting;
+    *device = DeviceState::Failed(sentence.clone());
+    Fault { sentence, asked: asked && never_came }
+}
+
+fn selector(id: Option<&str>) -> DeviceSelector {
+    id.map_or(DeviceSelector::Default, |id| DeviceSelector::Name(id.to_owned()))
+}

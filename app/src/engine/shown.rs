@@ -1,0 +1,41 @@
+//! Where a remote picture meets its reader: the frame log, and when the first one came.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use visavis_media::frame::Frame;
+use visavis_media::frame_log::{FrameEvent, FrameLog};
+
+/// Called for each remote picture as it is shown: by the window when it is painted, in a
+/// headless run when it reaches the sink.
+pub struct Shown {
+    log: Arc<FrameLog>,
+    first: Mutex<Option<Instant>>,
+}
+
+impl Shown {
+    /// Writes to `log`.
+    pub fn new(log: Arc<FrameLog>) -> Self {
+        Self { log, first: Mutex::default() }
+    }
+
+    /// A picture is shown now.
+    pub fn note(&self, frame: &Frame) {
+        self.log.note(FrameEvent::Shown, frame.strip);
+        self.lock().get_or_insert_with(Instant::now);
+    }
+
+    /// A new connection begins: its first picture is to come.
+    pub fn expect_first(&self) {
+        *self.lock() = None;
+    }
+
+    /// When the present connection's first picture was shown.
+    pub fn first(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,184 @@
+//! A call without a window: sources, sinks, statistics, a duration. People read standard error,
+//! programs standard output.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use visavis_media::frame_log::FrameLog;
+use visavis_media::sound::AudioSinkSpec;
+
+use crate::call::End;
+use crate::cli::{CallArgs, exit};
+use crate::engine::{Engine, EngineOptions, Report, Shown, Sources, StatsSink};
+use crate::settings::Settings;
+use crate::snapshot::{Command, Phase, Shared};
+use crate::text::Language;
+
+/// A server that does not answer after so many attempts is given up: nobody watches.
+const ATTEMPTS: u32 = 4;
+
+/// Runs the call to its end.
+///
+/// # Errors
+/// Where a file for logs or statistics cannot be written, or the system refuses the basics.
+pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
+    let log = Arc::new(frame_log(args.frame_log.as_deref())?);
+    let stats = args.stats.as_deref().map(stats_sink).transpose()?;
+    let (reports, mut incoming) = mpsc::unbounded_channel();
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let engine = Engine::new(
+        EngineOptions {
+            sources: Sources {
+                video: args.video_source,
+                audio: args.audio_source,
+                // Nobody listens to a headless run unless asked.
+                sink: Some(args.audio_sink.unwrap_or(AudioSinkSpec::None)),
+            },
+            settings: None,
+            remembered: Settings::default(),
+            warning: None,
+            pictures: None,
+            shown: Arc::new(Shown::new(Arc::clone(&log))),
+            shared: Shared::default(),
+            log,
+            stats,
+            name: Some(args.name.unwrap_or_default()),
+            join_running_server: true,
+            give_up_after: Some(ATTEMPTS),
+            preview: false,
+        },
+        reports,
+    );
+    let _ = commands.send(first_command(&args.target, args.server.as_deref()));
+    let running = tokio::spawn(engine.run(receiver));
+    let mut stop = std::pin::pin!(stop(args.duration)?);
+    let code = loop {
+        tokio::select! {
+            () = &mut stop => break ExitCode::SUCCESS,
+            report = incoming.recv() => match report {
+                Some(Report::Ended(end)) => break end_code(end),
+                Some(report) => {
+                    if let Some(code) = say(&report) {
+                        break code;
+                    }
+                }
+                None => break ExitCode::from(exit::FAILED),
+            },
+        }
+    };
+    let _ = commands.send(Command::Quit);
+    tokio::time::timeout(Duration::from_secs(10), running)
+        .await
+        .context("the call did not end in time")?
+        .context("the call ended by a fault of the program")?;
+    while let Ok(report) = incoming.try_recv() {
+        let _ = say(&report);
+    }
+    Ok(code)
+}
+
+/// Opens the frame log, if one is wanted.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn frame_log(path: Option<&Path>) -> anyhow::Result<FrameLog> {
+    Ok(path.map(FrameLog::create).transpose()?.unwrap_or_default())
+}
+
+/// Opens where statistics go.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn stats_sink(path: &Path) -> anyhow::Result<StatsSink> {
+    let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdout())
+    } else {
+        let file = std::fs::File::create(path)
+            .with_context(|| format!("cannot write the statistics {}", path.display()))?;
+        Box::new(file)
+    };
+    Ok(StatsSink::new(out))
+}
+
+/// A link is joined, a name with a server too; a bare name is hosted.
+pub fn first_command(target: &str, server: Option<&str>) -> Command {
+    if server.is_some() || target.contains('/') {
+        Command::Join { target: target.to_owned(), server: server.map(str::to_owned) }
+    } else {
+        Command::Host { room: target.to_owned() }
+    }
+}
+
+/// Resolves at the end of the duration, at Ctrl-C, or at SIGTERM.
+pub(crate) fn stop(duration: Option<f64>) -> anyhow::Result<impl Future<Output = ()>> {
+    let limit = async move {
+        match duration {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs_f64(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    #[cfg(unix)]
+    let terminated = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    Ok(async move {
+        tokio::select! {
+            () = limit => {}
+            () = terminated => {}
+        }
+    })
+}
+
+/// Says a report to people; an exit code where it ends the run.
+fn say(report: &Report) -> Option<ExitCode> {
+    let mut err = std::io::stderr();
+    let line = match report {
+        Report::Told(news) => news.sentence(Language::English),
+        Report::Device { sentence, .. } | Report::Said(sentence) => sentence.clone(),
+        Report::Phase(phase) => phase_line(phase)?,
+        Report::Ended(_) => return None,
+    };
+    let _ = writeln!(err, "{line}");
+    // What a command line asks for must be there; what fails later does not end the call.
+    matches!(report, Report::Device { asked: true, .. }).then(|| ExitCode::from(exit::DEVICE))
+}
+
+fn phase_line(phase: &Phase) -> Option<String> {
+    Some(match phase {
+        Phase::Lobby => return None,
+        Phase::Joining { room } => format!("Joining {room}"),
+        Phase::Waiting { invite: Some(invite), .. } => {
+            format!("Waiting for the other person. Invite: {invite}")
+        }
+        Phase::Waiting { room, .. } => format!("Waiting for the other person in {room}"),
+        Phase::Connecting { .. } => "Connecting".to_owned(),
+        Phase::InCall { .. } => "In call".to_owned(),
+        Phase::Reconnecting { .. } => "Reconnecting".to_owned(),
+    })
+}
+
+fn end_code(end: End) -> ExitCode {
+    match end {
+        End::HungUp => ExitCode::SUCCESS,
+        End::RoomFull => ExitCode::from(exit::ROOM_FULL),
+        End::ServerRefused => ExitCode::from(exit::SERVER),
+        End::HostFailed => ExitCode::from(exit::LISTEN),
+    }
+}

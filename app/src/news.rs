@@ -1,0 +1,84 @@
+//! What the user is told, as sentences that say what to do, in both languages.
+
+use crate::call::News;
+use crate::text::Language;
+
+impl News {
+    /// Whether something went wrong, or it is just news.
+    pub fn is_error(&self) -> bool {
+        !matches!(self, Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_))
+    }
+
+    /// The sentence.
+    pub fn sentence(&self, language: Language) -> String {
+        match language {
+            Language::English => self.english(),
+            Language::Chinese => self.chinese(),
+        }
+    }
+
+    fn english(&self) -> String {
+        match self {
+            Self::RoomFull(room) => {
+                format!("The room \"{room}\" is full: two people are in it. Choose another room.")
+            }
+            Self::PeerLeft(name) => format!("{} left the call.", or(name, "The other person")),
+            Self::PeerLost(name) => format!(
+                "{} lost the connection. Waiting for them to come back.",
+                or(name, "The other person")
+            ),
+            Self::ServerLost(reason) => {
+                format!("The server cannot be reached ({reason}). Trying again: check the network and the address.")
+            }
+            Self::ServerRefused(reason) => format!("The server refused: {reason}"),
+            Self::HostFailed(reason) => format!("No call can be hosted here: {reason}"),
+            Self::PathFailed => {
+                "The connection to the other person broke. Trying again.".to_owned()
+            }
+            Self::PeerRefused(reason) => {
+                format!("What the other person's program sent cannot be used: {reason}")
+            }
+            Self::Server(message) => message.clone(),
+        }
+    }
+
+    fn chinese(&self) -> String {
+        match self {
+            Self::RoomFull(room) => format!("房间“{room}”已满：里面已有两个人。请换一个房间。"),
+            Self::PeerLeft(name) => format!("{}已离开通话。", or(name, "对方")),
+            Self::PeerLost(name) => format!("{}的连接中断，正在等待对方回来。", or(name, "对方")),
+            Self::ServerLost(reason) => {
+                format!("无法连接服务器（{reason}）。正在重试，请检查网络和地址。")
+            }
+            Self::ServerRefused(reason) => format!("服务器拒绝：{reason}"),
+            Self::HostFailed(reason) => format!("无法在本机发起通话：{reason}"),
+            Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),
+            Self::PeerRefused(reason) => format!("无法使用对方程序发来的数据：{reason}"),
+            Self::Server(message) => message.clone(),
+        }
+    }
+}
+
+fn or<'a>(name: &'a str, instead: &'a str) -> &'a str {
+    if name.is_empty() { instead } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nameless_peer_is_still_somebody() {
+        let news = News::PeerLeft(String::new());
+        assert_eq!(news.sentence(Language::English), "The other person left the call.");
+        assert_eq!(news.sentence(Language::Chinese), "对方已离开通话。");
+    }
+
+    #[test]
+    fn a_full_room_is_named() {
+        let news = News::RoomFull("tea".to_owned());
+        assert!(news.is_error());
+        assert!(news.sentence(Language::English).contains("\"tea\""));
+        assert!(news.sentence(Language::Chinese).contains("tea"));
+    }
+}

@@ -1,0 +1,245 @@
+//! Packets to sound: jitter buffer, Opus or concealment, the speaker's ring. The speaker owns
+//! the clock: the thread refills the ring whenever a block was played. It lives as long as its
+//! speaker, over any number of connections.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::audio_send::{Opened, SILENCE_DBFS, dbfs};
+use super::{Stop, Worker, now};
+use crate::codec::opus::{LONGEST_PACKET_SAMPLES, OpusDecoder};
+use crate::codec::CodecError;
+use crate::rtp::assemble::RtpPacket;
+use crate::sound::jitter::{JitterBuffer, Playout, Stretch};
+use crate::sound::stretch;
+use crate::sound::{FRAME_SAMPLES, Playback, SoundError, Wake};
+use crate::stats::Counters;
+
+/// Opens the sink on the pipeline's own thread.
+pub type OpenPlayback = Box<dyn FnOnce(Wake) -> Result<Playback, SoundError> + Send>;
+
+/// One connection's received sound.
+pub struct AudioInlet {
+    buffer: Mutex<JitterBuffer>,
+    counters: Arc<Counters>,
+}
+
+impl AudioInlet {
+    /// An empty buffer.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { buffer: Mutex::new(JitterBuffer::new()), counters }
+    }
+
+    /// Takes a packet from the network.
+    pub fn push(&self, now: Instant, packet: RtpPacket) {
+        let size = packet.payload.len();
+        self.buffer().handle_packet(now, packet.sequence_number, packet.timestamp, packet.payload);
+        self.counters.audio_in(|flow| flow.bytes += size as u64);
+    }
+
+    fn buffer(&self) -> MutexGuard<'_, JitterBuffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What others set while the thread runs. Outlives speakers.
+#[derive(Default)]
+pub struct AudioOut {
+    inlet: Mutex<Option<Arc<AudioInlet>>>,
+}
+
+impl AudioOut {
+    /// Whose sound is played from now on.
+    pub fn connect(&self, inlet: Option<Arc<AudioInlet>>) {
+        *self.inlet.lock().unwrap_or_else(PoisonError::into_inner) = inlet;
+    }
+
+    /// Plays nothing any more, if `inlet` is what plays.
+    pub fn disconnect(&self, inlet: &Arc<AudioInlet>) {
+        let mut playing = self.inlet.lock().unwrap_or_else(PoisonError::into_inner);
+        if playing.as_ref().is_some_and(|playing| Arc::ptr_eq(playing, inlet)) {
+            *playing = None;
+        }
+    }
+
+    fn inlet(&self) -> Option<Arc<AudioInlet>> {
+        self.inlet.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Plays until dropped.
+pub struct AudioReceiver {
+    worker: Worker,
+}
+
+impl AudioReceiver {
+    /// Opens the sink and starts.
+    pub fn start(open: OpenPlayback, opened: Opened, out: Arc<AudioOut>) -> Self {
+        let worker = Worker::spawn("audio-receive", move |stop| {
+            let thread = std::thread::current();
+            match open(Arc::new(move || thread.unpark())) {
+                Ok(playback) => {
+                    opened(Ok(playback.name.clone()));
+                    run(stop, playback, &out);
+                }
+                Err(error) => opened(Err(error)),
+            }
+        });
+        Self { worker }
+    }
+
+    /// Stops and waits for the sink's end, so that a file is whole.
+    pub fn finish(self, limit: Duration) {
+        self.worker.finish(limit);
+    }
+}
+
+fn run(stop: &Stop, mut playback: Playback, out: &AudioOut) {
+    let mut player = match Player::new() {
+        Ok(player) => player,
+        Err(error) => {
+            tracing::error!(%error, "received sound cannot be played");
+            return;
+        }
+    };
+    let capacity = playback.samples.buffer().capacity();
+    while !stop.is_set() {
+        player.follow(out.inlet());
+        while capacity - playback.samples.slots() < playback.target_fill {
+            let sound = player.next_frame();
+            let room = playback.samples.slots().min(sound.len());
+            let Ok(chunk) = playback.samples.write_chunk_uninit(room) else { break };
+            if chunk.fill_from_iter(sound.iter().copied()) == 0 {
+                break;
+            }
+        }
+        // Woken by the sink after each block; the limit is for one that fell silent.
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Turns one connection's packets into sound.
+struct Player {
+    inlet: Option<Arc<AudioInlet>>,
+    decoder: OpusDecoder,
+    level: LevelMeter,
+    sound: Vec<f32>,
+}
+
+impl Player {
+    fn new() -> Result<Self, CodecError> {
+        Ok(Self {
+            inlet: None,
+            decoder: OpusDecoder::new()?,
+            level: LevelMeter::default(),
+            sound: Vec::with_capacity(LONGEST_PACKET_SAMPLES),
+        })
+    }
+
+    /// Another connection begins with a decoder that remembers nothing.
+    fn follow(&mut self, inlet: Option<Arc<AudioInlet>>) {
+        if inlet.as_ref().map(Arc::as_ptr) == self.inlet.as_ref().map(Arc::as_ptr) {
+            return;
+        }
+        self.inlet = inlet;
+        match OpusDecoder::new() {
+            Ok(decoder) => self.decoder = decoder,
+            Err(error) => tracing::warn!(%error, "the old decoder is used on"),
+        }
+    }
+
+    /// The next 20 ms; more where the other end sends longer packets, a little more or less
+    /// where the buffer wants to grow or shrink. Never empty.
+    fn next_frame(&mut self) -> &[f32] {
+        let Some(inlet) = self.inlet.clone() else {
+            return self.silence();
+        };
+        let (playout, stats) = {
+            let mut buffer = inlet.buffer();
+            let playout = buffer.poll_frame(now());
+            (playout, buffer.stats())
+        };
+        if let Err(error) = self.decode(&playout) {
+            tracing::debug!(%error, "a received sound packet");
+            self.conceal();
+        }
+        if let Playout::Play { stretch, .. } = playout {
+            match stretch {
+                Stretch::Accelerate => {
+                    stretch::accelerate(&mut self.sound);
+                }
+                Stretch::Expand => {
+                    stretch::expand(&mut self.sound);
+                }
+                Stretch::None => {}
+            }
+        }
+        let loudness = self.level.handle(dbfs(&self.sound));
+        inlet.counters.audio_in(|flow| {
+            flow.lost = stats.lost;
+            flow.concealed = Duration::from_millis(stats.concealed_ms);
+            flow.jitter = Some(millis(stats.jitter_ms));
+            flow.buffer = Some(millis(stats.buffer_ms));
+            flow.level_dbfs = Some(loudness);
+        });
+        if self.sound.is_empty() { self.silence() } else { &self.sound }
+    }
+
+    fn decode(&mut self, playout: &Playout) -> Result<(), CodecError> {
+        match playout {
+            Playout::Play { payload, .. } => {
+                self.sound.resize(LONGEST_PACKET_SAMPLES, 0.0);
+                let len = self.decoder.decode(payload, &mut self.sound)?;
+                self.sound.truncate(len);
+            }
+            Playout::Fec(next) => {
+                let mut frame = [0.0; FRAME_SAMPLES];
+                self.decoder.decode_fec(next, &mut frame)?;
+                self.set(&frame);
+            }
+            Playout::Conceal => self.conceal(),
+            Playout::Silence => {
+                self.silence();
+            }
+        }
+        Ok(())
+    }
+
+    fn conceal(&mut self) {
+        let mut frame = [0.0; FRAME_SAMPLES];
+        if self.decoder.conceal(&mut frame).is_err() {
+            frame.fill(0.0);
+        }
+        self.set(&frame);
+    }
+
+    fn silence(&mut self) -> &[f32] {
+        self.set(&[0.0; FRAME_SAMPLES]);
+        &self.sound
+    }
+
+    fn set(&mut self, frame: &[f32; FRAME_SAMPLES]) {
+        self.sound.clear();
+        self.sound.extend_from_slice(frame);
+    }
+}
+
+fn millis(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
+}
+
+/// The loudest 20 ms of the last second.
+#[derive(Default)]
+struct LevelMeter {
+    recent: std::collections::VecDeque<f32>,
+}
+
+impl LevelMeter {
+    fn handle(&mut self, level: f32) -> f32 {
+        if self.recent.len() == 50 {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(level);
+        self.recent.iter().copied().fold(SILENCE_DBFS, f32::max)
+    }
+}

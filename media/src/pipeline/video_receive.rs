@@ -1,0 +1,213 @@
+//! Packets to pictures: assemble, decode, hand on. A damaged picture is never shown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::freeze::FreezeMeter;
+use super::{Worker, now};
+use crate::codec::Decoded;
+use crate::codec::h264::H264Decoder;
+use crate::frame::{Frame, FramePool};
+use crate::frame_log::{FrameEvent, FrameLog};
+use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket, repair_time_for};
+use crate::stats::Counters;
+use crate::strip;
+
+/// Packets that wait for the thread: more than two key frames.
+const QUEUE: usize = 1024;
+
+/// A key frame not come after this long is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Receives every decoded picture, on the decoder's thread. Must not block.
+pub type PictureSink = Arc<dyn Fn(Arc<Frame>) + Send + Sync>;
+
+/// Asks the other end for a key frame.
+pub type KeyFrameRequester = Arc<dyn Fn() + Send + Sync>;
+
+/// The network's end of the pipeline.
+pub struct VideoInlet {
+    packets: SyncSender<(Instant, RtpPacket)>,
+    overflow: Arc<AtomicU64>,
+}
+
+impl VideoInlet {
+    /// Takes a packet; drops it when the decoder is far behind. Never blocks.
+    pub fn push(&self, now: Instant, packet: RtpPacket) {
+        if self.packets.try_send((now, packet)).is_err() {
+            self.overflow.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Receives pictures until dropped.
+pub struct VideoReceiver {
+    peer_sends: Arc<AtomicBool>,
+    _worker: Worker,
+}
+
+/// The pipeline's halves before they are joined to a connection.
+pub struct VideoReceiverParts {
+    packets: Receiver<(Instant, RtpPacket)>,
+}
+
+/// The inlet, to be given to a connection, and what becomes the receiver.
+pub fn channel() -> (VideoInlet, VideoReceiverParts) {
+    let (sender, packets) = sync_channel(QUEUE);
+    (VideoInlet { packets: sender, overflow: Arc::default() }, VideoReceiverParts { packets })
+}
+
+impl VideoReceiver {
+    /// Starts decoding.
+    pub fn start(
+        parts: VideoReceiverParts,
+        pictures: PictureSink,
+        ask_key_frame: KeyFrameRequester,
+        counters: Arc<Counters>,
+        log: Arc<FrameLog>,
+    ) -> Self {
+        let peer_sends = Arc::new(AtomicBool::new(true));
+        let sends = Arc::clone(&peer_sends);
+        let worker = Worker::spawn("video-receive", move |stop| {
+            let decoder = match H264Decoder::new() {
+                Ok(decoder) => decoder,
+                Err(error) => {
+                    tracing::error!(%error, "received pictures cannot be shown");
+                    return;
+                }
+            };
+            let mut receiver = Loop {
+                assembler: Assembler::new(),
+                decoder,
+                pool: FramePool::new(),
+                freezes: FreezeMeter::default(),
+                pictures,
+                ask_key_frame,
+                counters,
+                log,
+                asked: None,
+                refused: false,
+            };
+            while !stop.is_set() {
+                if !receiver.turn(&parts.packets, sends.load(Relaxed)) {
+                    return;
+                }
+            }
+        });
+        Self { peer_sends, _worker: worker }
+    }
+
+    /// Whether the other end says its camera is on: a gap while it is off is no freeze.
+    pub fn set_peer_sends(&self, sends: bool) {
+        self.peer_sends.store(sends, Relaxed);
+    }
+}
+
+struct Loop {
+    assembler: Assembler,
+    decoder: H264Decoder,
+    pool: FramePool,
+    freezes: FreezeMeter,
+    pictures: PictureSink,
+    ask_key_frame: KeyFrameRequester,
+    counters: Arc<Counters>,
+    log: Arc<FrameLog>,
+    /// A key frame is awaited, asked for at this time.
+    asked: Option<Instant>,
+    refused: bool,
+}
+
+impl Loop {
+    /// One round; false when the connection is gone.
+    fn turn(&mut self, packets: &Receiver<(Instant, RtpPacket)>, peer_sends: bool) -> bool {
+        let wait = self
+            .assembler
+            .poll_timeout()
+            .map_or(Duration::from_millis(100), |at| at.saturating_duration_since(now()))
+            .min(Duration::from_millis(100));
+        match packets.recv_timeout(wait) {
+            Ok((at, packet)) => self.assembler.handle_packet(at, packet),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        while let Ok((at, packet)) = packets.try_recv() {
+            self.assembler.handle_packet(at, packet);
+        }
+        if let Some(rtt) = self.counters.rtt() {
+            self.assembler.set_repair_time(repair_time_for(rtt));
+        }
+        if !peer_sends {
+            self.freezes.pause();
+        }
+        while let Some(frame) = self.assembler.poll_frame(now()) {
+            self.decode(&frame);
+        }
+        self.ask_if_needed();
+        let lost = self.assembler.stats().gaps_given_up;
+        self.counters.video_in(|flow| flow.lost = lost);
+        true
+    }
+
+    fn decode(&mut self, unit: &AssembledFrame) {
+        if unit.key_frame {
+            self.asked = None;
+        }
+        let arrival = SystemTime::now() - now().saturating_duration_since(unit.last_arrival);
+        let begun = now();
+        let decoded = self.decoder.decode(&unit.data, &self.pool);
+        let spent = now().saturating_duration_since(begun);
+        self.counters.video_in(|flow| {
+            flow.bytes += unit.data.len() as u64;
+            flow.codec_time += spent;
+        });
+        match decoded {
+            Ok(Decoded::Picture(mut frame)) => {
+                if self.log.is_on() {
+                    frame.strip = strip::read(&frame);
+                    self.log.note_at(FrameEvent::Received, arrival, frame.strip);
+                    self.log.note(FrameEvent::Decoded, frame.strip);
+                }
+                self.refused = false;
+                self.show(frame, unit.key_frame);
+            }
+            Ok(Decoded::Nothing) => {}
+            Ok(Decoded::Damaged) => {
+                self.counters.video_in(|flow| flow.dropped += 1);
+                self.assembler.require_key_frame(now());
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.refused, true) {
+                    tracing::warn!(%error, "a received picture");
+                }
+                self.counters.video_in(|flow| flow.dropped += 1);
+                self.assembler.require_key_frame(now());
+            }
+        }
+    }
+
+    fn show(&mut self, frame: Frame, key_frame: bool) {
+        let frozen = self.freezes.handle_shown(now());
+        let size = (frame.width(), frame.height());
+        self.counters.video_in(|flow| {
+            flow.frames += 1;
+            flow.key_frames += u64::from(key_frame);
+            flow.size = Some(size);
+            if let Some(frozen) = frozen {
+                flow.freezes += 1;
+                flow.frozen += frozen;
+            }
+        });
+        (self.pictures)(Arc::new(frame));
+    }
+
+    fn ask_if_needed(&mut self) {
+        let needed = matches!(self.assembler.poll_event(), Some(AssemblerEvent::KeyFrameNeeded));
+        let overdue = self.asked.is_some_and(|at| now().saturating_duration_since(at) > ASK_AGAIN);
+        if (needed && self.asked.is_none()) || overdue {
+            (self.ask_key_frame)();
+            self.asked = Some(now());
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Captured pictures to packets: newest picture, budget, size, encode, packetize.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Worker, now};
+use crate::adapt::Adapter;
+use crate::codec::CodecError;
+use crate::codec::h264::{H264Config, H264Encoder};
+use crate::frame::{Frame, FramePool};
+use crate::frame_log::{FrameEvent, FrameLog};
+use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet};
+use crate::picture::scale;
+use crate::rtp::h264_packetize::packetize;
+use crate::slot::Slot;
+use crate::stats::Counters;
+use crate::units::Bitrate;
+
+/// What waits for the wire may take this long at the target rate; above, no picture is encoded.
+const MAX_BACKLOG: Duration = Duration::from_millis(80);
+
+/// A peer that asks for key frames faster gets no more than this: each costs several pictures.
+const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
+
+/// After a pause this long (camera off and on) the other end gets a fresh start.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Sends pictures until dropped.
+pub struct VideoSender {
+    _worker: Worker,
+}
+
+impl VideoSender {
+    /// Starts sending what comes into `frames`.
+    pub fn start(
+        frames: Arc<Slot<Arc<Frame>>>,
+        outlet: Outlet,
+        counters: Arc<Counters>,
+        log: Arc<FrameLog>,
+    ) -> Self {
+        let worker = Worker::spawn("video-send", move |stop| {
+            let mut sender = Loop::new(outlet, counters, log);
+            while !stop.is_set() {
+                if let Some(frame) = frames.wait(Duration::from_millis(100))
+                    && !sender.send(&frame)
+                {
+                    return;
+                }
+            }
+        });
+        Self { _worker: worker }
+    }
+}
+
+struct Loop {
+    outlet: Outlet,
+    counters: Arc<Counters>,
+    log: Arc<FrameLog>,
+    encoder: Option<H264Encoder>,
+    adapter: Adapter,
+    pool: FramePool,
+    epoch: Instant,
+    /// RFC 3550 section 5.1: timestamps start at random.
+    timestamp_offset: u32,
+    last_frame: Option<Instant>,
+    last_key_frame: Option<Instant>,
+    key_frame_due: bool,
+    failed: bool,
+}
+
+impl Loop {
+    fn new(outlet: Outlet, counters: Arc<Counters>, log: Arc<FrameLog>) -> Self {
+        Self {
+            outlet,
+            counters,
+            log,
+            encoder: None,
+            adapter: Adapter::new(),
+            pool: FramePool::new(),
+            epoch: now(),
+            timestamp_offset: rand::random(),
+            last_frame: None,
+            last_key_frame: None,
+            key_frame_due: true,
+            failed: false,
+        }
+    }
+
+    /// False when the connection is gone.
+    fn send(&mut self, frame: &Frame) -> bool {
+        let now = now();
+        self.key_frame_due |= self.counters.take_key_frame_request()
+            || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
+        let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
+        let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
+        if waiting > MAX_BACKLOG.as_secs_f64() {
+            self.counters.video_out(|flow| flow.dropped += 1);
+            return true;
+        }
+        self.last_frame = Some(now);
+        let decision = self.adapter.decide(now, target, (frame.width(), frame.height()));
+        let scaled;
+        let picture = if (decision.width, decision.height) == (frame.width(), frame.height()) {
+            frame
+        } else {
+            scaled = scale::scale(frame, decision.width, decision.height, &self.pool);
+            &scaled
+        };
+        match self.encode(now, picture, decision.bitrate) {
+            Ok(alive) => {
+                self.failed = false;
+                alive
+            }
+            Err(error) => {
+                // Once, not thirty times a second.
+                if !std::mem::replace(&mut self.failed, true) {
+                    tracing::error!(%error, "the picture cannot be encoded");
+                }
+                self.counters.video_out(|flow| flow.dropped += 1);
+                true
+            }
+        }
+    }
+
+    fn encode(
+        &mut self,
+        now: Instant,
+        picture: &Frame,
+        bitrate: Bitrate,
+    ) -> Result<bool, CodecError> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(H264Encoder::new(H264Config {
+                width: picture.width(),
+                height: picture.height(),
+                max_fps: 30.0,
+                bitrate,
+            })?),
+        };
+        if changed_by_more_than(encoder.config().bitrate, bitrate, 0.02) {
+            encoder.set_bitrate(bitrate)?;
+        }
+        let spaced = self
+            .last_key_frame
+            .is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
+        let force = self.key_frame_due && spaced;
+        let begun = super::now();
+        let encoded = encoder.encode(picture, force)?;
+        let spent = begun.elapsed();
+        let Some(encoded) = encoded else {
+            self.counters.video_out(|flow| flow.dropped += 1);
+            return Ok(true);
+        };
+        if encoded.key_frame {
+            self.last_key_frame = Some(now);
+            self.key_frame_due = false;
+        }
+        self.log.note(FrameEvent::Encoded, picture.strip);
+        self.counters.video_out(|flow| {
+            flow.frames += 1;
+            flow.key_frames += u64::from(encoded.key_frame);
+            flow.bytes += encoded.data.len() as u64;
+            flow.codec_time += spent;
+            flow.size = Some((encoded.width, encoded.height));
+        });
+        let timestamp = self.timestamp(picture.captured_at);
+        let payloads = packetize(&encoded.data, MAX_PAYLOAD);
+        let last = payloads.len().saturating_sub(1);
+        for (index, payload) in payloads.into_iter().enumerate() {
+            let packet = OutgoingPacket { timestamp, marker: index == last, payload };
+            if !self.outlet.send(packet) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The capture clock at 90 kHz, so that sound and pictures keep one time.
+    fn timestamp(&self, captured_at: Instant) -> u32 {
+        let since = captured_at.saturating_duration_since(self.epoch);
+        let ticks = since.as_nanos() * 90_000 / 1_000_000_000;
+        self.timestamp_offset.wrapping_add(ticks as u32)
+    }
+}
+
+fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {
+    (new.bps() as f64 - old.bps() as f64).abs() > old.bps() as f64 * part
+}

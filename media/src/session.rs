@@ -1,0 +1,155 @@
+//! One connection with its pipelines: wiring, and the order of start and stop. No policy.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::local::LocalMedia;
+use crate::peer::{Candidate, IceServer, Inlets, Peer, PeerError, PeerEvent};
+use crate::pipeline::audio_receive::AudioInlet;
+use crate::pipeline::video_receive::{self, PictureSink, VideoReceiver};
+use crate::pipeline::video_send::VideoSender;
+use crate::stats::Counters;
+
+/// A connection to one other person, with media.
+pub struct Session {
+    peer: Arc<Peer>,
+    local: Arc<LocalMedia>,
+    counters: Arc<Counters>,
+    audio_inlet: Arc<AudioInlet>,
+    video_receiver: VideoReceiver,
+    video_sender: Mutex<Option<VideoSender>>,
+}
+
+impl Session {
+    /// Makes the connection and starts receiving into `pictures` and the local speaker. Nothing
+    /// is sent before [`Session::start_sending`].
+    ///
+    /// # Errors
+    /// As [`Peer::new`].
+    pub async fn new(
+        ice_servers: Vec<IceServer>,
+        local: Arc<LocalMedia>,
+        pictures: PictureSink,
+        events: mpsc::UnboundedSender<PeerEvent>,
+    ) -> Result<Self, PeerError> {
+        let counters = Arc::new(Counters::new());
+        let (video_inlet, video_parts) = video_receive::channel();
+        let audio_inlet = Arc::new(AudioInlet::new(Arc::clone(&counters)));
+        let audio = Arc::clone(&audio_inlet);
+        let inlets = Inlets {
+            video: Box::new(move |now, packet| video_inlet.push(now, packet)),
+            audio: Box::new(move |now, packet| audio.push(now, packet)),
+        };
+        let peer = Arc::new(Peer::new(ice_servers, inlets, Arc::clone(&counters), events).await?);
+        let video_receiver = VideoReceiver::start(
+            video_parts,
+            pictures,
+            peer.key_frame_requester(),
+            Arc::clone(&counters),
+            Arc::clone(local.log()),
+        );
+        local.out().connect(Some(Arc::clone(&audio_inlet)));
+        Ok(Self {
+            peer,
+            local,
+            counters,
+            audio_inlet,
+            video_receiver,
+            video_sender: Mutex::default(),
+        })
+    }
+
+    /// Starts sending sound and pictures; when connected, since the first key frame would be
+    /// lost before. Doing it again changes nothing.
+    pub async fn start_sending(&self) {
+        if self.sender().is_some() {
+            return;
+        }
+        let outlets = self.peer.outlets().await;
+        if let Some(outlet) = outlets.audio {
+            self.local.feed().connect(Some((outlet, Arc::clone(&self.counters))));
+        }
+        if let Some(outlet) = outlets.video {
+            *self.sender() = Some(VideoSender::start(
+                Arc::clone(self.local.outgoing()),
+                outlet,
+                Arc::clone(&self.counters),
+                Arc::clone(self.local.log()),
+            ));
+        }
+    }
+
+    fn sender(&self) -> std::sync::MutexGuard<'_, Option<VideoSender>> {
+        self.video_sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes and applies an offer.
+    ///
+    /// # Errors
+    /// As [`Peer::offer`].
+    pub async fn offer(&self) -> Result<String, PeerError> {
+        self.peer.offer().await
+    }
+
+    /// Answers an offer.
+    ///
+    /// # Errors
+    /// As [`Peer::answer`].
+    pub async fn answer(&self, offer: &str) -> Result<String, PeerError> {
+        self.peer.answer(offer).await
+    }
+
+    /// Applies an answer.
+    ///
+    /// # Errors
+    /// As [`Peer::accept_answer`].
+    pub async fn accept_answer(&self, answer: &str) -> Result<(), PeerError> {
+        self.peer.accept_answer(answer).await
+    }
+
+    /// Takes an unanswered offer back.
+    ///
+    /// # Errors
+    /// As [`Peer::rollback`].
+    pub async fn rollback(&self) -> Result<(), PeerError> {
+        self.peer.rollback().await
+    }
+
+    /// Adds a candidate of the other end.
+    ///
+    /// # Errors
+    /// As [`Peer::add_candidate`].
+    pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), PeerError> {
+        self.peer.add_candidate(candidate).await
+    }
+
+    /// What this connection counted.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The connection, for questions that take time to answer.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// Whether the other end says its camera is on.
+    pub fn set_peer_sends_video(&self, sends: bool) {
+        self.video_receiver.set_peer_sends(sends);
+    }
+
+    /// Stops the media and closes the connection in the background. Must run on the runtime.
+    pub fn close(self) {
+        let peer = Arc::clone(&self.peer);
+        drop(self);
+        tokio::spawn(async move { peer.close().await });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.local.feed().connect(None);
+        self.local.out().disconnect(&self.audio_inlet);
+    }
+}
