@@ -8,6 +8,7 @@ pub mod codec;
 pub mod congestion;
 pub mod devices;
 pub mod frame;
+mod paced;
 pub mod picture;
 pub mod rtp;
 pub mod slot;
