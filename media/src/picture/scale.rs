@@ -81,7 +81,11 @@ fn resize_plane(source: &[u8], from: Size, target: &mut [u8], to: Size) {
         target.copy_from_slice(source);
     } else if from == (2 * to.0, 2 * to.1) {
         halve(source, from.0, target, to.0);
-    } else if from.0 % 2 == 0 && from.1 % 2 == 0 && half.0 >= to.0 && half.1 >= to.1 {
+    } else if from.0.is_multiple_of(2)
+        && from.1.is_multiple_of(2)
+        && half.0 >= to.0
+        && half.1 >= to.1
+    {
         // Halving is ten times as fast as anything else; the rest then needs few taps.
         let mut between = vec![0; half.0 * half.1];
         halve(source, from.0, &mut between, half.0);
