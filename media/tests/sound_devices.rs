@@ -127,7 +127,7 @@ fn a_machine_without_sound_has_empty_lists_and_a_clear_error() {
         .into_iter()
         .any(|card| card.file_name().to_string_lossy().starts_with("card"))
     {
-        eprintln!("this machine has sound hardware: its lists are rightly not empty");
+        println!("this machine has sound hardware: its lists are rightly not empty");
         return;
     }
     let list = devices::list();
@@ -140,6 +140,22 @@ fn a_machine_without_sound_has_empty_lists_and_a_clear_error() {
     assert_eq!(error, Some(SoundError::NoDevice { kind: "microphone" }));
     let error = speaker::open(&named("Loud"), nothing(), events().0).err();
     assert_eq!(error, Some(SoundError::NoDevice { kind: "speaker" }));
+}
+
+#[test]
+fn listing_and_failing_print_nothing() {
+    let _alone = alone();
+    let child = std::process::Command::new(std::env::current_exe().expect("own path"))
+        .args([
+            "--exact",
+            "a_machine_without_sound_has_empty_lists_and_a_clear_error",
+        ])
+        .arg("--nocapture")
+        .output()
+        .expect("child");
+    assert!(child.status.success());
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"));
+    assert_eq!(String::from_utf8_lossy(&child.stderr), "");
 }
 
 #[test]

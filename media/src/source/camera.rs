@@ -129,6 +129,8 @@ impl Drop for StopOnDrop {
 
 /// From the reader (or the guard) to the keeper; a newer one replaces an older one.
 enum News {
+    /// Waiting for something else than the camera.
+    Opening,
     Picture(Picture),
     Ended(SourceError),
     Stop,
@@ -246,7 +248,7 @@ fn read(
     let node = choose(selector)?;
     let name = node.device.name.clone();
     shared.node.put(node.clone());
-    ask_permission();
+    ask_permission(shared, &name)?;
     let (mut camera, format) = open_patiently(shared, &node, wanted)?;
     tracing::info!("camera \"{name}\" opened: {format:?}");
     while !shared.stop.load(Ordering::Relaxed) {
@@ -269,13 +271,32 @@ fn read(
     Ok(())
 }
 
+/// Waits while the system asks the person whether this program may see.
 #[cfg(target_os = "macos")]
-fn ask_permission() {
-    nokhwa::nokhwa_initialize(|_| {});
+fn ask_permission(shared: &Shared, name: &str) -> Result<(), SourceError> {
+    let (sender, answer) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    nokhwa::nokhwa_initialize(move |allowed| {
+        if let Ok(sender) = sender.lock() {
+            let _ = sender.send(allowed);
+        }
+    });
+    for _ in 0..60 {
+        match answer.recv_timeout(Duration::from_secs(1)) {
+            Ok(true) => return Ok(()),
+            Ok(false) => break,
+            Err(_) if shared.stop.load(Ordering::Relaxed) => break,
+            Err(_) => shared.news.put(News::Opening),
+        }
+    }
+    Err(SourceError::Denied(name.to_owned()))
 }
 
 #[cfg(not(target_os = "macos"))]
-fn ask_permission() {}
+#[allow(clippy::unnecessary_wraps)]
+fn ask_permission(_: &Shared, _: &str) -> Result<(), SourceError> {
+    Ok(())
+}
 
 fn open_patiently(
     shared: &Shared,
@@ -287,6 +308,7 @@ fn open_patiently(
         match open_ladder(node, wanted) {
             Err(SourceError::Busy(_)) if retries > 0 && !shared.stop.load(Ordering::Relaxed) => {
                 retries -= 1;
+                shared.news.put(News::Opening);
                 thread::sleep(BUSY_PAUSE);
             }
             other => return other,
@@ -298,7 +320,12 @@ fn open_patiently(
 fn open_ladder(node: &Node, wanted: CameraFormatWish) -> Result<(Camera, Negotiated), SourceError> {
     let name = &node.device.name;
     let mut last = "it offers no format that is understood".to_owned();
-    for rung in formats::ladder(wanted) {
+    let rungs = formats::ladder(wanted).into_iter().map(Some);
+    // Some virtual cameras offer one odd format only: the last rung is whatever is set.
+    for rung in rungs.chain([None]) {
+        let Some(rung) = rung.or_else(|| current_format(node)) else {
+            break;
+        };
         match open_exactly(node, rung) {
             Ok(opened) => return Ok(opened),
             Err(reason) => match classify(name, &reason) {
@@ -335,6 +362,16 @@ fn open_exactly(node: &Node, rung: CameraFormat) -> Result<(Camera, Negotiated),
 #[cfg(target_os = "linux")]
 fn prepare(node: &Node, rung: CameraFormat) -> Result<usize, String> {
     v4l2::prepare(&node.device.id, rung).map_err(|error| error.to_string())
+}
+
+#[cfg(target_os = "linux")]
+fn current_format(node: &Node) -> Option<CameraFormat> {
+    v4l2::current_format(&node.device.id)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn current_format(_: &Node) -> Option<CameraFormat> {
+    None
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -421,6 +458,7 @@ impl Keeper {
                         return Some(error);
                     }
                 }
+                Some(News::Opening) => self.watchdog.picture(Instant::now()),
                 Some(News::Ended(error)) => return Some(error),
                 Some(News::Stop) => return None,
                 None => {}

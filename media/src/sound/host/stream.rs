@@ -36,23 +36,29 @@ enum Trouble {
     Stop,
 }
 
-/// Handed to a callback: counts its calls and takes its errors, without lock or allocation.
+/// Counts a stream's callbacks, so that their absence is noticed.
+#[derive(Clone, Default)]
+pub(crate) struct Beats(Arc<AtomicU64>);
+
+impl Beats {
+    /// A callback ran. Neither locks nor allocates.
+    pub(crate) fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a stream's callbacks report to.
 pub(crate) struct Keep {
-    beats: Arc<AtomicU64>,
+    /// To be counted up in every data callback.
+    pub(crate) beats: Beats,
     troubles: SyncSender<Trouble>,
 }
 
 impl Keep {
-    /// A callback ran.
-    pub(crate) fn beat(beats: &AtomicU64) {
-        beats.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The counter for [`Keep::beat`].
-    pub(crate) fn beats(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.beats)
-    }
-
     /// The error callback.
     pub(crate) fn on_error(&self) -> impl FnMut(cpal::Error) + Send + 'static {
         let troubles = self.troubles.clone();
@@ -132,9 +138,9 @@ pub(crate) fn start<T: Send + 'static>(
     let (opened_sender, opened) = mpsc::sync_channel(1);
     let (owner, stop) = mpsc::channel();
     let (troubles, reported) = mpsc::sync_channel(8);
-    let beats = Arc::new(AtomicU64::new(0));
+    let beats = Beats::default();
     let keep = Keep {
-        beats: Arc::clone(&beats),
+        beats: beats.clone(),
         troubles: troubles.clone(),
     };
 
@@ -290,7 +296,7 @@ struct Watcher {
     kind: &'static str,
     name: String,
     events: SoundEvents,
-    beats: Arc<AtomicU64>,
+    beats: Beats,
 }
 
 impl Watcher {
@@ -303,7 +309,7 @@ impl Watcher {
                 Ok(Trouble::Gone) => return self.lost(reason(ErrorKind::DeviceNotAvailable)),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if gaps.poll(self.beats.load(Ordering::Relaxed), Instant::now()) {
+            if gaps.poll(self.beats.count(), Instant::now()) {
                 (self.events)(SoundEvent::Stalled);
             }
         }
