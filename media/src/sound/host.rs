@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod alsa;
 mod format;
+mod gaps;
 mod resample;
 mod stream;
 
