@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod alsa;
 mod format;
+mod gaps;
 mod resample;
 mod stream;
 
@@ -14,7 +15,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 
 pub(super) use self::format::{BLOCK, Format};
 pub(super) use self::resample::Resampler;
-pub(super) use self::stream::{Keep, start};
+pub(super) use self::stream::{Beats, Keep, start};
 use super::SoundError;
 use crate::devices::{self, Device};
 use crate::source::DeviceSelector;
@@ -204,9 +205,10 @@ impl System {
             return true;
         }
         // Where the server itself is gone, the stream says so.
-        self.host
-            .devices()
-            .is_ok_and(|mut all| all.any(|device| device.id().is_ok_and(|found| found.id() == id)))
+        let Ok(mut all) = self.host.devices() else {
+            return true;
+        };
+        all.any(|device| device.id().is_ok_and(|found| found.id() == id))
     }
 }
 

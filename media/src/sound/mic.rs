@@ -1,13 +1,12 @@
 //! A microphone: whatever it delivers becomes 48 kHz mono in a ring.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cpal::traits::DeviceTrait;
 use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample};
 
-use super::host::{self, Direction, Format, Keep, Resampler};
+use super::host::{self, Beats, Direction, Format, Keep, Resampler};
 use super::{Capture, SAMPLE_RATE, SoundError, SoundEvents, Wake};
 use crate::source::DeviceSelector;
 
@@ -34,7 +33,7 @@ pub fn open(
         events,
         move |device, format, limit, keep| {
             let (producer, samples) = rtrb::RingBuffer::new(RING);
-            let intake = Intake::new(producer, format, Arc::clone(&wake), keep.beats())?;
+            let intake = Intake::new(producer, format, Arc::clone(&wake), keep.beats.clone())?;
             let stream = match format.sample {
                 SampleFormat::F32 => build::<f32>(device, format, limit, keep, intake),
                 SampleFormat::I16 => build::<i16>(device, format, limit, keep, intake),
@@ -77,7 +76,7 @@ struct Intake {
     resampler: Option<Resampler>,
     mono: [f32; PIECE],
     wake: Wake,
-    beats: Arc<AtomicU64>,
+    beats: Beats,
 }
 
 impl Intake {
@@ -85,7 +84,7 @@ impl Intake {
         ring: rtrb::Producer<f32>,
         format: Format,
         wake: Wake,
-        beats: Arc<AtomicU64>,
+        beats: Beats,
     ) -> Result<Self, cpal::Error> {
         let rate = format.config.sample_rate;
         let resampler = (rate != SAMPLE_RATE)
@@ -129,7 +128,7 @@ impl Intake {
                 }
             }
         }
-        Keep::beat(&self.beats);
+        self.beats.beat();
         (self.wake)();
     }
 }
@@ -156,7 +155,7 @@ mod tests {
             config,
             sample: SampleFormat::F32,
         };
-        let intake = Intake::new(producer, format, wake, Arc::default()).expect("intake");
+        let intake = Intake::new(producer, format, wake, Beats::default()).expect("intake");
         (intake, consumer, wakes)
     }
 
@@ -174,7 +173,6 @@ mod tests {
         intake.take(&[i32::MIN, i32::MIN]);
         assert_eq!(drain(&mut ring), [-1.0]);
         assert_eq!(wakes.load(Ordering::Relaxed), 3);
-        assert_eq!(intake.beats.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! A speaker: plays 48 kHz mono from a ring on all its channels.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cpal::traits::DeviceTrait;
 use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample};
 
-use super::host::{self, BLOCK, Direction, Format, Keep, Resampler};
+use super::host::{self, BLOCK, Beats, Direction, Format, Keep, Resampler};
 use super::{Playback, SAMPLE_RATE, SoundError, SoundEvents, Wake};
 use crate::source::DeviceSelector;
 
@@ -31,7 +30,7 @@ pub fn open(
         events,
         move |device, format, limit, keep| {
             let (samples, consumer) = rtrb::RingBuffer::new(RING);
-            let outlet = Outlet::new(consumer, format, Arc::clone(&wake), keep.beats())?;
+            let outlet = Outlet::new(consumer, format, Arc::clone(&wake), keep.beats.clone())?;
             let stream = match format.sample {
                 SampleFormat::F32 => build::<f32>(device, format, limit, keep, outlet),
                 SampleFormat::I16 => build::<i16>(device, format, limit, keep, outlet),
@@ -75,7 +74,7 @@ struct Outlet {
     channels: usize,
     resampling: Option<Resampling>,
     wake: Wake,
-    beats: Arc<AtomicU64>,
+    beats: Beats,
 }
 
 /// Converted samples that were not played yet.
@@ -90,7 +89,7 @@ impl Outlet {
         ring: rtrb::Consumer<f32>,
         format: Format,
         wake: Wake,
-        beats: Arc<AtomicU64>,
+        beats: Beats,
     ) -> Result<Self, cpal::Error> {
         let rate = format.config.sample_rate;
         let resampling = (rate != SAMPLE_RATE)
@@ -122,7 +121,7 @@ impl Outlet {
         for frame in data.chunks_mut(self.channels) {
             frame.fill(T::from_sample_(self.next()));
         }
-        Keep::beat(&self.beats);
+        self.beats.beat();
         (self.wake)();
     }
 
@@ -168,7 +167,7 @@ mod tests {
             config,
             sample: SampleFormat::F32,
         };
-        let outlet = Outlet::new(consumer, format, Arc::new(|| {}), Arc::default());
+        let outlet = Outlet::new(consumer, format, Arc::new(|| {}), Beats::default());
         (outlet.expect("outlet"), producer)
     }
 

@@ -19,6 +19,9 @@ impl Resampler {
     /// # Errors
     /// When a rate is zero.
     pub(crate) fn new(from: u32, to: u32) -> Result<Self, ResamplerConstructionError> {
+        if from == 0 || to == 0 {
+            return Err(ResamplerConstructionError::InvalidRatio(0.0));
+        }
         let parameters = SincInterpolationParameters {
             sinc_len: 128,
             f_cutoff: 0.93,
@@ -26,7 +29,7 @@ impl Resampler {
             oversampling_factor: 256,
             window: WindowFunction::BlackmanHarris2,
         };
-        let block = from.div_ceil(100).max(1) as usize;
+        let block = from.div_ceil(100) as usize;
         let ratio = f64::from(to) / f64::from(from);
         let inner = SincFixedIn::new(ratio, 1.0, parameters, block, 1)?;
         let output = vec![0.0; inner.output_frames_max()];

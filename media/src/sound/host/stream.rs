@@ -14,6 +14,7 @@ use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind};
 
 use super::format::{self, Format};
+use super::gaps::Gaps;
 use super::{Direction, System};
 use crate::sound::{SAMPLE_RATE, SoundError, SoundEvent, SoundEvents};
 use crate::source::DeviceSelector;
@@ -36,23 +37,29 @@ enum Trouble {
     Stop,
 }
 
-/// Handed to a callback: counts its calls and takes its errors, without lock or allocation.
+/// Counts a stream's callbacks, so that their absence is noticed.
+#[derive(Clone, Default)]
+pub(crate) struct Beats(Arc<AtomicU64>);
+
+impl Beats {
+    /// A callback ran. Neither locks nor allocates.
+    pub(crate) fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a stream's callbacks report to.
 pub(crate) struct Keep {
-    beats: Arc<AtomicU64>,
+    /// To be counted up in every data callback.
+    pub(crate) beats: Beats,
     troubles: SyncSender<Trouble>,
 }
 
 impl Keep {
-    /// A callback ran.
-    pub(crate) fn beat(beats: &AtomicU64) {
-        beats.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The counter for [`Keep::beat`].
-    pub(crate) fn beats(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.beats)
-    }
-
     /// The error callback.
     pub(crate) fn on_error(&self) -> impl FnMut(cpal::Error) + Send + 'static {
         let troubles = self.troubles.clone();
@@ -132,9 +139,9 @@ pub(crate) fn start<T: Send + 'static>(
     let (opened_sender, opened) = mpsc::sync_channel(1);
     let (owner, stop) = mpsc::channel();
     let (troubles, reported) = mpsc::sync_channel(8);
-    let beats = Arc::new(AtomicU64::new(0));
+    let beats = Beats::default();
     let keep = Keep {
-        beats: Arc::clone(&beats),
+        beats: beats.clone(),
         troubles: troubles.clone(),
     };
 
@@ -290,7 +297,7 @@ struct Watcher {
     kind: &'static str,
     name: String,
     events: SoundEvents,
-    beats: Arc<AtomicU64>,
+    beats: Beats,
 }
 
 impl Watcher {
@@ -303,7 +310,7 @@ impl Watcher {
                 Ok(Trouble::Gone) => return self.lost(reason(ErrorKind::DeviceNotAvailable)),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if gaps.poll(self.beats.load(Ordering::Relaxed), Instant::now()) {
+            if gaps.poll(self.beats.count(), Instant::now()) {
                 (self.events)(SoundEvent::Stalled);
             }
         }
@@ -315,74 +322,9 @@ impl Watcher {
     }
 }
 
-/// Notices that callbacks stopped. Pure.
-struct Gaps {
-    beats: u64,
-    since: Instant,
-    told: bool,
-}
-
-/// A frozen server says nothing; a healthy stream calls a hundred times a second.
-const STALL: Duration = Duration::from_secs(2);
-/// A sleeping device may take seconds to wake.
-const FIRST: Duration = Duration::from_secs(5);
-
-impl Gaps {
-    fn new(now: Instant) -> Self {
-        Self {
-            beats: 0,
-            since: now,
-            told: false,
-        }
-    }
-
-    /// True once a stall, given how many callbacks there were so far.
-    fn poll(&mut self, beats: u64, now: Instant) -> bool {
-        if beats != self.beats {
-            *self = Self {
-                beats,
-                since: now,
-                told: false,
-            };
-            return false;
-        }
-        let limit = if beats == 0 { FIRST } else { STALL };
-        if self.told || now.saturating_duration_since(self.since) < limit {
-            return false;
-        }
-        self.told = true;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(start: Instant, seconds: f64) -> Instant {
-        start + Duration::from_secs_f64(seconds)
-    }
-
-    #[test]
-    fn a_device_may_take_its_time_to_wake_but_not_to_pause() {
-        let start = Instant::now();
-        let mut gaps = Gaps::new(start);
-        assert!(!gaps.poll(0, at(start, 4.0)));
-        assert!(!gaps.poll(1, at(start, 4.5)));
-        assert!(!gaps.poll(1, at(start, 6.4)));
-        assert!(gaps.poll(1, at(start, 6.6)));
-        assert!(!gaps.poll(1, at(start, 9.0)), "told once");
-        assert!(!gaps.poll(2, at(start, 9.1)));
-        assert!(gaps.poll(2, at(start, 11.2)), "told again after it went on");
-    }
-
-    #[test]
-    fn a_device_that_never_starts_is_a_stall() {
-        let start = Instant::now();
-        let mut gaps = Gaps::new(start);
-        assert!(!gaps.poll(0, at(start, 4.9)));
-        assert!(gaps.poll(0, at(start, 5.1)));
-    }
 
     #[test]
     fn glitches_do_not_end_a_stream() {

@@ -1,5 +1,9 @@
-use super::*;
 use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use super::node::canonical;
+use super::reader::{captured_at, classify};
+use super::*;
 
 #[test]
 fn a_drivers_message_becomes_the_right_error() {

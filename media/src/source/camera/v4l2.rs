@@ -60,6 +60,34 @@ struct StreamParameters {
     rest: [u32; 46],
 }
 
+impl Format {
+    fn capture() -> Self {
+        Self {
+            kind: BUF_TYPE_VIDEO_CAPTURE,
+            padding: Default::default(),
+            width: 0,
+            height: 0,
+            pixel_format: 0,
+            field: 0,
+            bytes_per_line: 0,
+            rest: [0; 45],
+        }
+    }
+}
+
+impl StreamParameters {
+    fn capture() -> Self {
+        Self {
+            kind: BUF_TYPE_VIDEO_CAPTURE,
+            capability: 0,
+            capture_mode: 0,
+            numerator: 0,
+            denominator: 0,
+            rest: [0; 46],
+        }
+    }
+}
+
 const _: () = assert!(size_of::<Capability>() == 104);
 const _: () = assert!(size_of::<StreamParameters>() == 204);
 const _: () = assert!(size_of::<Format>() == 200 + size_of::<usize>());
@@ -167,32 +195,25 @@ fn open(path: &Path) -> io::Result<File> {
 /// Where the device cannot be opened or set, or chose another format.
 pub fn prepare(path: &str, rung: CameraFormat) -> io::Result<usize> {
     let device = open(Path::new(path))?;
-    let pixel_format = four_cc(rung.format());
+    let fd = device.as_raw_fd();
     let mut format = Format {
-        kind: BUF_TYPE_VIDEO_CAPTURE,
-        padding: Default::default(),
         width: rung.width(),
         height: rung.height(),
-        pixel_format,
-        field: 0,
-        bytes_per_line: 0,
-        rest: [0; 45],
+        pixel_format: four_cc(rung.format()),
+        ..Format::capture()
     };
-    call(device.as_raw_fd(), READ | WRITE, 5, &mut format)?;
+    call(fd, READ | WRITE, 5, &mut format)?;
     if (format.width, format.height, format.pixel_format)
-        != (rung.width(), rung.height(), pixel_format)
+        != (rung.width(), rung.height(), four_cc(rung.format()))
     {
         return Err(io::Error::other(format!("it does not offer {rung}")));
     }
     let mut parameters = StreamParameters {
-        kind: BUF_TYPE_VIDEO_CAPTURE,
-        capability: 0,
-        capture_mode: 0,
         numerator: 1,
         denominator: rung.frame_rate(),
-        rest: [0; 46],
+        ..StreamParameters::capture()
     };
-    call(device.as_raw_fd(), READ | WRITE, 22, &mut parameters)?;
+    call(fd, READ | WRITE, 22, &mut parameters)?;
     if parameters.denominator != rung.frame_rate() * parameters.numerator {
         return Err(io::Error::other(format!("it does not offer {rung}")));
     }
@@ -201,6 +222,35 @@ pub fn prepare(path: &str, rung: CameraFormat) -> io::Result<usize> {
     } else {
         format.bytes_per_line as usize
     })
+}
+
+/// What the device is set to, where that can be used at all.
+pub fn current_format(path: &str) -> Option<CameraFormat> {
+    let device = open(Path::new(path)).ok()?;
+    let mut format = Format::capture();
+    call(device.as_raw_fd(), READ | WRITE, 4, &mut format).ok()?;
+    let mut parameters = StreamParameters::capture();
+    call(device.as_raw_fd(), READ | WRITE, 21, &mut parameters).ok()?;
+    let known = [
+        FrameFormat::MJPEG,
+        FrameFormat::YUYV,
+        FrameFormat::NV12,
+        FrameFormat::RAWRGB,
+        FrameFormat::RAWBGR,
+    ];
+    let layout = known
+        .into_iter()
+        .find(|known| four_cc(*known) == format.pixel_format)?;
+    let fps = parameters
+        .denominator
+        .checked_div(parameters.numerator)
+        .filter(|fps| *fps > 0)?;
+    Some(CameraFormat::new_from(
+        format.width,
+        format.height,
+        layout,
+        fps,
+    ))
 }
 
 fn four_cc(format: FrameFormat) -> u32 {
@@ -250,6 +300,10 @@ mod tests {
             0xc0cc_5616
         );
         assert_eq!(request(WRITE, 19, size_of::<u32>()), 0x4004_5613);
+        assert_eq!(
+            request(READ | WRITE, 21, size_of::<StreamParameters>()),
+            0xc0cc_5615
+        );
         #[cfg(target_pointer_width = "64")]
         assert_eq!(request(READ | WRITE, 5, size_of::<Format>()), 0xc0d0_5605);
     }
@@ -288,5 +342,6 @@ mod tests {
         let missing = prepare("/dev/video-missing", format).expect_err("missing");
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         assert!(prepare("/dev/null", format).is_err());
+        assert_eq!(current_format("/dev/null"), None);
     }
 }
