@@ -1,17 +1,17 @@
 //! What the window shows, and what it asks for. The engine publishes a [`Snapshot`] after each
 //! change; the window sends [`Command`]s and knows nothing else of the program.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use visavis_media::devices::DeviceList;
 use visavis_media::frame::Frame;
-use visavis_media::slot::Slot;
+use visavis_media::slot::{Slot, WakeHook};
 
 use crate::settings::Settings;
 
 /// Everything the window needs to draw itself. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Where the call stands.
     pub phase: Phase,
@@ -34,6 +34,109 @@ pub struct Snapshot {
     /// Something to tell, as a sentence that says what to do. Newest last; each has an id by
     /// which it is dismissed.
     pub notices: Vec<Notice>,
+}
+
+/// How many steps the level meter has.
+pub const METER_STEPS: u8 = 24;
+
+impl Snapshot {
+    /// The microphone's loudness as steps of the meter, 0 (silence) to [`METER_STEPS`].
+    pub fn meter(&self) -> u8 {
+        if !matches!(self.microphone, DeviceState::On(_)) || self.microphone_dbfs.is_nan() {
+            return 0;
+        }
+        let share = ((self.microphone_dbfs + 60.0) / 60.0).clamp(0.0, 1.0);
+        (share * f32::from(METER_STEPS)).round() as u8
+    }
+
+    /// Whether the window would draw `other` the same way.
+    fn looks_like(&self, other: &Self) -> bool {
+        let level = other.microphone_dbfs;
+        self.meter() == other.meter()
+            && *other
+                == Self {
+                    microphone_dbfs: level,
+                    ..self.clone()
+                }
+    }
+}
+
+/// The newest [`Snapshot`], shared by the engine (which publishes) and the window (which
+/// looks, and is woken when there is something new to see). Clones share one cell.
+#[derive(Clone, Default)]
+pub struct Shared {
+    inner: Arc<Mutex<SharedInner>>,
+}
+
+#[derive(Default)]
+struct SharedInner {
+    snapshot: Arc<Snapshot>,
+    version: u64,
+    wake: Option<WakeHook>,
+    closing: bool,
+}
+
+impl Shared {
+    /// A cell holding `snapshot`.
+    pub fn new(snapshot: Snapshot) -> Self {
+        let shared = Self::default();
+        shared.publish(snapshot);
+        shared
+    }
+
+    /// Replaces the snapshot and wakes the window, unless it would look the same: a level that
+    /// moves within one step of the meter costs no repaint.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let wake = {
+            let mut inner = self.lock();
+            let same = inner.snapshot.looks_like(&snapshot);
+            inner.snapshot = Arc::new(snapshot);
+            if same {
+                return;
+            }
+            inner.version += 1;
+            inner.wake.clone()
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// The newest snapshot.
+    pub fn latest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.lock().snapshot)
+    }
+
+    /// Counts the changes that can be seen.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Asks the window to close, as if the user had closed it.
+    pub fn close(&self) {
+        let wake = {
+            let mut inner = self.lock();
+            inner.closing = true;
+            inner.wake.clone()
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// Whether the window was asked to close.
+    pub fn closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Replaces the hook that runs after each visible change, on the publisher's thread.
+    pub fn set_wake(&self, hook: Option<WakeHook>) {
+        self.lock().wake = hook;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SharedInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where the call stands.
@@ -71,6 +174,16 @@ pub enum Phase {
         /// The room's name.
         room: String,
     },
+}
+
+impl Phase {
+    /// Whether there is (or just was) somebody at the other end.
+    pub fn with_peer(&self) -> bool {
+        matches!(
+            self,
+            Self::Connecting { .. } | Self::InCall { .. } | Self::Reconnecting { .. }
+        )
+    }
 }
 
 /// The other person.
@@ -164,4 +277,50 @@ pub struct Pictures {
     pub local: Arc<Slot<Arc<Frame>>>,
     /// What the other person sends.
     pub remote: Arc<Slot<Arc<Frame>>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn with_level(dbfs: f32) -> Snapshot {
+        Snapshot {
+            microphone: DeviceState::On("Mic".into()),
+            microphone_dbfs: dbfs,
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn the_meter_runs_from_silence_to_full() {
+        assert_eq!(with_level(-90.0).meter(), 0);
+        assert_eq!(with_level(-30.0).meter(), METER_STEPS / 2);
+        assert_eq!(with_level(3.0).meter(), METER_STEPS);
+        assert_eq!(with_level(f32::NAN).meter(), 0);
+        assert_eq!(
+            Snapshot {
+                microphone_dbfs: 0.0,
+                ..Snapshot::default()
+            }
+            .meter(),
+            0
+        );
+    }
+
+    #[test]
+    fn the_window_is_woken_only_by_what_it_would_show() {
+        let shared = Shared::default();
+        let wakes = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&wakes);
+        shared.set_wake(Some(Arc::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })));
+        shared.publish(with_level(-30.0));
+        shared.publish(with_level(-30.2));
+        assert_eq!((wakes.load(Ordering::Relaxed), shared.version()), (1, 1));
+        shared.publish(with_level(-20.0));
+        assert_eq!((wakes.load(Ordering::Relaxed), shared.version()), (2, 2));
+        assert_eq!(shared.latest().meter(), with_level(-20.0).meter());
+    }
 }

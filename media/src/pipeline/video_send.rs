@@ -103,7 +103,7 @@ impl Loop {
         let picture = if (decision.width, decision.height) == (frame.width(), frame.height()) {
             frame
         } else {
-            scaled = scale::scale(frame, decision.width, decision.height, &self.pool);
+            scaled = scale::resize(frame, decision.width, decision.height, &self.pool);
             &scaled
         };
         match self.encode(now, picture, decision.bitrate) {

@@ -1,13 +1,14 @@
 //! From a device's rate to 48 kHz and back, inside the callback: allocates only when made.
 
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
-    Resampler as _, ResamplerConstructionError, SincFixedIn, SincInterpolationParameters,
-    SincInterpolationType, WindowFunction,
+    Async, FixedAsync, Resampler as _, ResamplerConstructionError, SincInterpolationParameters,
+    WindowFunction,
 };
 
 /// Converts mono samples in blocks of 10 ms.
 pub(crate) struct Resampler {
-    inner: SincFixedIn<f32>,
+    inner: Async<f32>,
     input: Vec<f32>,
     filled: usize,
     output: Vec<f32>,
@@ -22,16 +23,11 @@ impl Resampler {
         if from == 0 || to == 0 {
             return Err(ResamplerConstructionError::InvalidRatio(0.0));
         }
-        let parameters = SincInterpolationParameters {
-            sinc_len: 128,
-            f_cutoff: 0.93,
-            interpolation: SincInterpolationType::Linear,
-            oversampling_factor: 256,
-            window: WindowFunction::BlackmanHarris2,
-        };
+        let parameters =
+            SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
         let block = from.div_ceil(100) as usize;
         let ratio = f64::from(to) / f64::from(from);
-        let inner = SincFixedIn::new(ratio, 1.0, parameters, block, 1)?;
+        let inner = Async::new_sinc(ratio, 1.0, &parameters, block, 1, FixedAsync::Input)?;
         let output = vec![0.0; inner.output_frames_max()];
         Ok(Self {
             inner,
@@ -51,11 +47,11 @@ impl Resampler {
             return None;
         }
         self.filled = 0;
-        let converted =
-            self.inner
-                .process_into_buffer(&[&self.input[..]], &mut [&mut self.output[..]], None);
-        // It refuses only buffers of a wrong size, and these are of its own choice.
-        let (_, len) = converted.ok()?;
+        // Only buffers of a wrong size are refused, and these are of its own choice.
+        let input = InterleavedSlice::new(&self.input, 1, self.input.len()).ok()?;
+        let frames = self.output.len();
+        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, frames).ok()?;
+        let (_, len) = self.inner.process_into_buffer(&input, &mut output, None).ok()?;
         self.output.get(..len)
     }
 }

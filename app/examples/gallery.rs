@@ -1,0 +1,365 @@
+//! Opens the real window with made-up people, devices and moving pictures: to look at every
+//! view without a camera or a call.
+//!
+//! `cargo run --example gallery -- VIEW [--chinese] [--size WIDTHxHEIGHT] [--seconds N]`, VIEW
+//! being one of lobby, quiet, failed, joining, waiting, call, muted, phone, connecting,
+//! reconnecting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use visavis::settings::{RecentRoom, Settings};
+use visavis::snapshot::{Command, DeviceState, Notice, Peer, Phase, Pictures, Shared, Snapshot};
+use visavis::text::Language;
+use visavis::ui::{WindowInit, WindowOptions, run};
+use visavis_media::devices::{Device, DeviceList};
+use visavis_media::frame::{Frame, FramePool};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let shared = Shared::new(options.snapshot());
+    let pictures = Pictures::default();
+    let (running, started) = (Arc::new(AtomicBool::new(true)), Instant::now());
+    let painter = {
+        let (pictures, running) = (pictures.clone(), Arc::clone(&running));
+        let (phone, moving) = (options.view == "phone", options.view != "quiet");
+        std::thread::spawn(move || {
+            let pool = FramePool::new();
+            let mut number = 0_u32;
+            while moving && running.load(Ordering::Relaxed) {
+                let time = number as f32 / 30.0;
+                pictures
+                    .local
+                    .put(Arc::new(portrait(&pool, 1280, 720, time, &WARM)));
+                let (width, height) = if phone { (720, 1280) } else { (1280, 720) };
+                pictures
+                    .remote
+                    .put(Arc::new(portrait(&pool, width, height, time, &COOL)));
+                number += 1;
+                let due = Duration::from_secs_f32(number as f32 / 30.0);
+                std::thread::sleep(due.saturating_sub(started.elapsed()));
+            }
+        })
+    };
+    if let Some(seconds) = options.seconds {
+        let shared = shared.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs_f32(seconds));
+            shared.close();
+        });
+    }
+    let (shown, answering) = (
+        Arc::new(std::sync::atomic::AtomicU64::new(0)),
+        shared.clone(),
+    );
+    let counter = Arc::clone(&shown);
+    let init = WindowInit {
+        snapshot: shared,
+        commands: Box::new(move |command| answer(&answering, command)),
+        pictures,
+        on_shown: Some(Arc::new(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })),
+    };
+    run(
+        init,
+        &WindowOptions {
+            size: options.size,
+            full_screen: false,
+        },
+    )?;
+    running.store(false, Ordering::Relaxed);
+    let seconds = started.elapsed().as_secs_f32();
+    println!(
+        "{} remote frames shown in {seconds:.1} s",
+        shown.load(Ordering::Relaxed)
+    );
+    painter
+        .join()
+        .map_err(|_| "the painter of test pictures failed")?;
+    Ok(())
+}
+
+/// Does just enough of what an engine does for the controls to be tried.
+fn answer(shared: &Shared, command: Command) {
+    println!("{command:?}");
+    let mut snapshot = (*shared.latest()).clone();
+    let on = |on: bool| {
+        if on {
+            DeviceState::On("Made up".into())
+        } else {
+            DeviceState::Off
+        }
+    };
+    match command {
+        Command::SetMicrophone(wanted) => snapshot.microphone = on(wanted),
+        Command::SetCamera(wanted) => snapshot.camera = on(wanted),
+        Command::HangUp => snapshot.phase = Phase::Lobby,
+        Command::Host { room } => {
+            let invite = Some(format!("http://192.168.1.23:8080/room/{room}"));
+            snapshot.phase = Phase::Waiting { room, invite };
+        }
+        Command::SetLanguage(language) => {
+            let settings = (*snapshot.settings).clone();
+            snapshot.settings = Arc::new(Settings {
+                language,
+                ..settings
+            });
+        }
+        Command::Dismiss(id) => snapshot.notices.retain(|notice| notice.id != id),
+        _ => {}
+    }
+    shared.publish(snapshot);
+}
+
+struct Options {
+    view: String,
+    chinese: bool,
+    size: Option<[f32; 2]>,
+    seconds: Option<f32>,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let view = arguments.next().unwrap_or_else(|| "lobby".into());
+        let mut options = Self {
+            view,
+            chinese: false,
+            size: None,
+            seconds: None,
+        };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--chinese" => options.chinese = true,
+                "--size" => {
+                    let text = value()?;
+                    let parts = text.split_once('x').ok_or("--size is WIDTHxHEIGHT")?;
+                    let number = |text: &str| text.parse().map_err(|_| format!("bad {text}"));
+                    options.size = Some([number(parts.0)?, number(parts.1)?]);
+                }
+                "--seconds" => {
+                    options.seconds = Some(value()?.parse().map_err(|_| "--seconds is a number")?);
+                }
+                other => return Err(format!("unknown option {other}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let room = "maple-river-sunny-otter-violin".to_owned();
+        let link = format!("http://192.168.1.23:8080/room/{room}");
+        let since = Instant::now().checked_sub(Duration::from_secs(768));
+        let since = since.unwrap_or_else(Instant::now);
+        let phase = match self.view.as_str() {
+            "joining" => Phase::Joining { room: room.clone() },
+            "waiting" => Phase::Waiting {
+                room: room.clone(),
+                invite: Some(link),
+            },
+            "alone" => Phase::Waiting {
+                room: room.clone(),
+                invite: None,
+            },
+            "call" | "muted" | "phone" => Phase::InCall {
+                room: room.clone(),
+                since,
+            },
+            "connecting" => Phase::Connecting { room: room.clone() },
+            "reconnecting" => Phase::Reconnecting { room: room.clone() },
+            _ => Phase::Lobby,
+        };
+        let muted = self.view == "muted";
+        let peer = phase.with_peer().then(|| Peer {
+            name: "韩梅梅".into(),
+            audio: !muted,
+            video: !muted && self.view != "connecting",
+        });
+        let camera = match self.view.as_str() {
+            "quiet" | "muted" => DeviceState::Off,
+            "failed" => DeviceState::Failed(if self.chinese {
+                "摄像头“Integrated Camera”正被其他程序占用：请关闭该程序后重试。".into()
+            } else {
+                "The camera \"Integrated Camera\" is in use by another program: close that \
+                 program and try again."
+                    .into()
+            }),
+            _ => DeviceState::On("Integrated Camera (1280x720)".into()),
+        };
+        let quiet = matches!(self.view.as_str(), "quiet" | "muted");
+        let microphone = if quiet {
+            DeviceState::Off
+        } else {
+            DeviceState::On("Built-in Audio".into())
+        };
+        let notices =
+            if self.view == "failed" {
+                vec![
+                Notice { id: 1, error: false, text: "韩梅梅 left the call.".into() },
+                Notice {
+                    id: 2,
+                    error: true,
+                    text: "The server http://10.0.0.9:8080 cannot be reached (connection refused). \
+                           Check the link and that both machines are on the same network."
+                        .into(),
+                },
+            ]
+            } else {
+                Vec::new()
+            };
+        Snapshot {
+            phase,
+            devices: Arc::new(devices()),
+            settings: Arc::new(self.settings()),
+            proposed_room: room,
+            camera,
+            microphone,
+            speaker: DeviceState::On("Built-in Audio Analog Stereo".into()),
+            microphone_dbfs: -25.0,
+            peer,
+            notices,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let room = |target: &str, hosted, ago: u64| RecentRoom {
+            target: target.into(),
+            server: None,
+            hosted,
+            when: now.saturating_sub(ago),
+        };
+        Settings {
+            name: "李雷 Lei".into(),
+            language: Some(if self.chinese {
+                Language::Chinese
+            } else {
+                Language::English
+            }),
+            rooms: vec![
+                room("http://192.168.1.40:8080/room/tea", false, 600),
+                room("copper-lantern-quiet-fox-meadow", true, 3 * 3600),
+                room("https://calls.example/room/茶室", false, 2 * 86400),
+            ],
+            ..Settings::default()
+        }
+    }
+}
+
+fn devices() -> DeviceList {
+    let device = |name: &str, default| Device {
+        id: name.into(),
+        name: name.into(),
+        default,
+    };
+    DeviceList {
+        cameras: vec![
+            device("Integrated Camera", true),
+            device("Logitech BRIO", false),
+        ],
+        microphones: vec![
+            device("内置麦克风 Built-in Audio", true),
+            device("USB Headset Mono", false),
+        ],
+        speakers: vec![device("Built-in Audio Analog Stereo", true)],
+    }
+}
+
+/// Colours of a made-up person, as Y, Cb, Cr.
+struct Palette {
+    top: [f32; 3],
+    bottom: [f32; 3],
+    light: [f32; 3],
+    clothes: [f32; 3],
+}
+
+const WARM: Palette = Palette {
+    top: [88.0, 118.0, 140.0],
+    bottom: [38.0, 124.0, 132.0],
+    light: [150.0, 104.0, 146.0],
+    clothes: [78.0, 126.0, 158.0],
+};
+
+const COOL: Palette = Palette {
+    top: [66.0, 148.0, 120.0],
+    bottom: [36.0, 138.0, 124.0],
+    light: [120.0, 128.0, 129.0],
+    clothes: [92.0, 150.0, 112.0],
+};
+
+const SKIN: [f32; 3] = [165.0, 112.0, 148.0];
+const HAIR: [f32; 3] = [44.0, 126.0, 132.0];
+
+/// A person, nodding a little, before lights out of focus.
+fn portrait(pool: &FramePool, width: u32, height: u32, time: f32, palette: &Palette) -> Frame {
+    let mut frame = pool.take(width, height);
+    let (w, h) = (width as f32, height as f32);
+    let (chroma_width, sway) = (frame.chroma_width(), (time * 1.3).sin() * 0.02);
+    let [y_plane, u_plane, v_plane] = frame.planes_mut();
+    for row in (0..height).step_by(2) {
+        for column in (0..width).step_by(2) {
+            let (x, y) = ((column as f32 - w / 2.0) / h, row as f32 / h);
+            let [luma, cb, cr] = shade(x - sway, y, time, palette);
+            let at = (row / 2 * chroma_width + column / 2) as usize;
+            if let (Some(u), Some(v)) = (u_plane.get_mut(at), v_plane.get_mut(at)) {
+                (*u, *v) = (cb as u8, cr as u8);
+            }
+            for offset in [0, 1, width, width + 1] {
+                if let Some(pixel) = y_plane.get_mut((row * width + column + offset) as usize) {
+                    *pixel = luma as u8;
+                }
+            }
+        }
+    }
+    frame
+}
+
+fn shade(x: f32, y: f32, time: f32, palette: &Palette) -> [f32; 3] {
+    let mix = |a: [f32; 3], b: [f32; 3], t: f32| {
+        let t = t.clamp(0.0, 1.0);
+        [
+            a[0] + (b[0] - a[0]) * t,
+            a[1] + (b[1] - a[1]) * t,
+            a[2] + (b[2] - a[2]) * t,
+        ]
+    };
+    let inside = |cx: f32, cy: f32, rx: f32, ry: f32, soft: f32| {
+        let distance = (((x - cx) / rx).powi(2) + ((y - cy) / ry).powi(2)).sqrt();
+        ((1.0 - distance) / soft).clamp(0.0, 1.0)
+    };
+    let mut colour = mix(palette.top, palette.bottom, y);
+    for (cx, cy, r, strength) in [
+        (-0.62, 0.22, 0.17, 0.6),
+        (0.6, 0.28, 0.13, 0.7),
+        (-0.36, 0.56, 0.2, 0.2),
+    ] {
+        let glow = inside(cx + (time * 0.4).sin() * 0.01, cy, r, r, 0.4);
+        colour = mix(colour, palette.light, glow * strength);
+    }
+    colour = mix(colour, palette.clothes, inside(0.0, 1.02, 0.34, 0.36, 0.02));
+    colour = mix(
+        colour,
+        [120.0, 116.0, 144.0],
+        inside(0.0, 0.66, 0.075, 0.13, 0.03),
+    );
+    colour = mix(colour, HAIR, inside(0.0, 0.39, 0.165, 0.235, 0.03));
+    let light = mix([118.0, 116.0, 146.0], SKIN, 0.5 + x * 3.0);
+    colour = mix(colour, light, inside(0.0, 0.44, 0.132, 0.19, 0.03));
+    for side in [-1.0, 1.0] {
+        colour = mix(
+            colour,
+            [28.0, 128.0, 130.0],
+            inside(side * 0.052, 0.42, 0.013, 0.01, 0.3),
+        );
+    }
+    let mouth = 0.01 + 0.006 * (time * 6.0).sin();
+    mix(
+        colour,
+        [88.0, 118.0, 168.0],
+        inside(0.0, 0.525, 0.038, mouth, 0.3),
+    )
+}

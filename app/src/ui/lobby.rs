@@ -1,0 +1,609 @@
+//! The lobby: see oneself, choose devices, start a call or join one.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use eframe::egui::{
+    CornerRadius, CursorIcon, FontId, Id, Key, Rect, Role, ScrollArea, Sense, Shadow, Stroke,
+    StrokeKind, Ui, WidgetInfo, pos2, vec2,
+};
+
+use super::icons::{Icon, square};
+use super::video::{Fit, Paint};
+use super::widgets::{self, Look, Weight};
+use super::{Local, bar, settings, theme};
+use crate::settings::{NAME_LIMIT, RecentRoom, tidy_name};
+use crate::snapshot::{Command, DeviceState, Snapshot};
+use crate::text::Language;
+
+/// From this width on, preview and form stand side by side.
+const SIDE_BY_SIDE: f32 = 900.0;
+const FORM_WIDTH: f32 = 408.0;
+/// The longest room name of the room protocol, in characters.
+const ROOM_LIMIT: usize = 64;
+
+/// What is half typed.
+#[derive(Default)]
+pub struct Form {
+    join: bool,
+    /// The room to host, once it was changed from the proposed one.
+    room: Option<String>,
+    target: String,
+    server: Option<String>,
+    name: Option<String>,
+    /// The name as last sent, until the settings say the same.
+    name_sent: Option<String>,
+}
+
+/// What the words in the join field mean.
+#[derive(Clone, Debug, PartialEq)]
+enum Target {
+    Nothing,
+    Link(String),
+    Room(String),
+    BadLink,
+    BadRoom,
+}
+
+/// Draws the lobby.
+pub fn lobby_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
+    let area = ui.max_rect();
+    let mut commands = Vec::new();
+    if area.width() >= SIDE_BY_SIDE {
+        let width = (area.width() - 96.0).min(1320.0);
+        let side = ((area.width() - width) / 2.0).max(area.width() * 0.0625);
+        let inner = Rect::from_min_max(
+            pos2(area.left() + side, area.top()),
+            pos2(area.right() - side, area.bottom()),
+        );
+        let form = Rect::from_min_max(pos2(inner.right() - FORM_WIDTH, inner.top()), inner.max);
+        let left = Rect::from_min_max(inner.min, pos2(form.left() - 40.0, inner.bottom()));
+        widgets::within(ui, left, |ui| {
+            centred(ui, "left", |ui| {
+                commands.extend(preview_ui(ui, snapshot, local, area.height() - 190.0));
+                commands.extend(recent_ui(ui, snapshot, local));
+            });
+        });
+        // Room for the focus rings, which a scroll area would clip.
+        widgets::within(ui, form.expand2(vec2(8.0, 0.0)), |ui| {
+            centred(ui, "form", |ui| {
+                margins(ui, 8.0, |ui| commands.extend(form_ui(ui, snapshot, local)));
+            });
+        });
+        let corner = pos2(area.right() - 24.0 - SWITCH.x, area.top() + 20.0);
+        widgets::within(ui, Rect::from_min_size(corner, SWITCH), |ui| {
+            commands.extend(language_ui(ui, local));
+        });
+    } else {
+        ScrollArea::vertical()
+            .auto_shrink([false, false])
+            .show(ui, |ui| {
+                margins(ui, 20.0, |ui| {
+                    ui.add_space(14.0);
+                    ui.horizontal(|ui| {
+                        ui.label(theme::strong(super::TITLE, 17.0));
+                        ui.add_space(ui.available_width() - SWITCH.x);
+                        commands.extend(language_ui(ui, local));
+                    });
+                    ui.add_space(14.0);
+                    commands.extend(preview_ui(ui, snapshot, local, area.height() * 0.62));
+                    ui.add_space(24.0);
+                    commands.extend(form_ui(ui, snapshot, local));
+                    commands.extend(recent_ui(ui, snapshot, local));
+                    ui.add_space(20.0);
+                });
+            });
+    }
+    commands
+}
+
+/// Contents in the middle of the height, scrolling where they do not fit.
+fn centred(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
+    let id = Id::unique(("height of", name));
+    let known = ui.data(|data| data.get_temp::<f32>(id));
+    let height = ui.available_height();
+    ScrollArea::vertical()
+        .id_salt(name)
+        .auto_shrink([false, false])
+        .show(ui, |ui| {
+            ui.add_space(((height - known.unwrap_or(height)) / 2.0).max(18.0).round());
+            let used = ui.scope(add).response.rect.height();
+            ui.add_space(18.0);
+            if known.is_none_or(|known| (known - used).abs() > 0.5) {
+                ui.data_mut(|data| data.insert_temp(id, used));
+                ui.ctx().request_discard("the height of the lobby changed");
+            }
+        });
+}
+
+fn margins(ui: &mut Ui, side: f32, add: impl FnOnce(&mut Ui)) {
+    eframe::egui::Frame::NONE
+        .inner_margin(eframe::egui::Margin::symmetric(side as i8, 0))
+        .show(ui, add);
+}
+
+const SWITCH: eframe::egui::Vec2 = vec2(150.0, 34.0);
+
+fn language_ui(ui: &mut Ui, local: &Local) -> Option<Command> {
+    let names = Language::ALL.map(Language::own_name);
+    let here = Language::ALL
+        .iter()
+        .position(|language| language.words().is(local.words));
+    let clicked = widgets::segmented(ui, &names, here.unwrap_or(0), SWITCH, 13.5)?;
+    let language = Language::ALL.get(clicked).copied()?;
+    Some(Command::SetLanguage(Some(language)))
+}
+
+/// One's own picture with its two buttons, at most `tallest` high.
+fn preview_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local, tallest: f32) -> Vec<Command> {
+    let words = local.words;
+    let room = ui.available_width();
+    let height = (room * 9.0 / 16.0).min(tallest.max(180.0)).round();
+    let (rect, _) = ui.allocate_exact_size(vec2(room, height), Sense::hover());
+    let radius = 20.0;
+    let corner = CornerRadius::from(radius);
+    let shadow = Shadow {
+        offset: [0, 6],
+        blur: 24,
+        ..theme::SHADOW
+    };
+    ui.painter().add(shadow.as_shape(rect, corner));
+    ui.painter().rect_filled(rect, corner, theme::SURFACE);
+    if local.own.is_some() {
+        local.own.paint(
+            ui,
+            rect,
+            Paint {
+                fit: Fit::Cover,
+                mirror: true,
+                radius,
+            },
+        );
+        widgets::announce(ui, Id::unique("preview"), rect, Role::Image, words.preview);
+    } else {
+        let edge = Stroke::new(1.0, theme::EDGE);
+        ui.painter()
+            .rect_stroke(rect, corner, edge, StrokeKind::Inside);
+        let (sentence, working) = match &snapshot.camera {
+            DeviceState::Off => (words.camera_off, false),
+            DeviceState::Failed(reason) => (reason.as_str(), false),
+            DeviceState::Starting | DeviceState::On(_) => (words.camera_starting, true),
+        };
+        let centre = rect.center() - vec2(0.0, 44.0);
+        if working {
+            widgets::spinner(ui, centre, 18.0);
+        } else {
+            ui.painter().circle_filled(centre, 38.0, theme::FIELD);
+            let place = Rect::from_center_size(centre, vec2(38.0, 38.0));
+            Icon::CameraOff.paint(ui.painter(), place, theme::TEXT_WEAK, theme::FIELD);
+        }
+        let below = Rect::from_min_max(
+            pos2(rect.left() + 32.0, centre.y + 54.0),
+            pos2(rect.right() - 32.0, rect.bottom() - 84.0),
+        );
+        widgets::within(ui, below, |ui| {
+            ui.vertical_centered(|ui| ui.label(theme::plain(sentence, 15.5)));
+        });
+    }
+    let name = local
+        .form
+        .name
+        .as_deref()
+        .unwrap_or(&snapshot.settings.name)
+        .trim();
+    let name = if name.is_empty() { words.you } else { name };
+    // The plate may grow up to the buttons in the middle.
+    let widest = room / 2.0 - bar::BUTTON - 7.0 - 16.0 - 12.0;
+    widgets::plate(
+        ui,
+        rect.left_bottom() + vec2(16.0, -16.0),
+        None,
+        name,
+        widest,
+    );
+    let buttons = pos2(rect.center().x, rect.bottom() - 18.0 - bar::BUTTON / 2.0);
+    let step = bar::BUTTON / 2.0 + 7.0;
+    let place =
+        |x: f32| Rect::from_center_size(buttons + vec2(x, 0.0), vec2(bar::BUTTON, bar::BUTTON));
+    let look = if local.own.is_some() {
+        Look::OnPicture
+    } else {
+        Look::Plain
+    };
+    let mut commands = Vec::new();
+    commands.extend(bar::microphone(ui, place(-step), snapshot, local, look));
+    commands.extend(bar::camera(ui, place(step), snapshot, local, look));
+    commands
+}
+
+/// The right-hand column.
+fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
+    let words = local.words;
+    let width = ui.available_width();
+    let mut commands = Vec::new();
+    ui.label(theme::strong(words.lobby_heading, 28.0));
+    ui.add_space(8.0);
+    ui.label(theme::weak(words.lobby_subheading, 15.5));
+    ui.add_space(20.0);
+    let tabs = [words.start_tab, words.join_tab];
+    let chosen = usize::from(local.form.join);
+    if let Some(tab) = widgets::segmented(ui, &tabs, chosen, vec2(width, 42.0), 15.0) {
+        local.form.join = tab == 1;
+    }
+    ui.add_space(16.0);
+    let mut entered = false;
+    let action = if local.form.join {
+        join_fields(ui, snapshot, local, &mut entered)
+    } else {
+        host_fields(ui, snapshot, local, &mut entered, &mut commands)
+    };
+    ui.add_space(13.0);
+    commands.extend(name_field(ui, snapshot, local));
+    ui.add_space(13.0);
+    commands.extend(settings::devices_ui(ui, snapshot, words, false));
+    ui.add_space(22.0);
+    let label = if local.form.join {
+        words.join
+    } else {
+        words.start_call
+    };
+    let size = vec2(width, 48.0);
+    let clicked =
+        widgets::text_button(ui, label, Weight::Primary, size, action.is_some()).clicked();
+    if clicked || entered {
+        if let Some(action) = action {
+            commands.extend(local.form.take_name(snapshot));
+            commands.push(action);
+        }
+    }
+    commands
+}
+
+/// Enter was pressed in this field.
+fn entered(ui: &Ui, response: &eframe::egui::Response) -> bool {
+    response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter))
+}
+
+fn complaint(ui: &mut Ui, text: &str) {
+    ui.add_space(6.0);
+    ui.label(theme::plain(text, 13.0).color(theme::RED_HOVER));
+}
+
+fn host_fields(
+    ui: &mut Ui,
+    snapshot: &Snapshot,
+    local: &mut Local,
+    enter: &mut bool,
+    commands: &mut Vec<Command>,
+) -> Option<Command> {
+    let words = local.words;
+    let label = widgets::caption(ui, words.room);
+    let mut room = local
+        .form
+        .room
+        .clone()
+        .unwrap_or_else(|| snapshot.proposed_room.clone());
+    ui.horizontal(|ui| {
+        let width = ui.available_width() - widgets::FIELD_HEIGHT - 8.0;
+        let field = widgets::field(ui, Id::unique("room"), &mut room, "", width, ROOM_LIMIT)
+            .labelled_by(label.id);
+        *enter |= entered(ui, &field);
+        if field.changed() {
+            local.form.room = Some(room.clone());
+        }
+        if widgets::icon_button(ui, Icon::Refresh, words.new_name).clicked() {
+            local.form.room = None;
+            commands.push(Command::ProposeRoom);
+        }
+    });
+    let room = room.trim().to_owned();
+    if !valid_room(&room) {
+        if !room.is_empty() || local.form.room.is_some() {
+            complaint(ui, words.room_invalid);
+        }
+        return None;
+    }
+    Some(Command::Host { room })
+}
+
+fn join_fields(
+    ui: &mut Ui,
+    snapshot: &Snapshot,
+    local: &mut Local,
+    enter: &mut bool,
+) -> Option<Command> {
+    let words = local.words;
+    let width = ui.available_width();
+    let label = widgets::caption(ui, words.link_or_room);
+    let text = &mut local.form.target;
+    let field = widgets::field(ui, Id::unique("target"), text, words.link_hint, width, 2048)
+        .labelled_by(label.id);
+    *enter |= entered(ui, &field);
+    match Target::of(&local.form.target) {
+        Target::Nothing => None,
+        Target::Link(target) => Some(Command::Join {
+            target,
+            server: None,
+        }),
+        Target::BadLink => {
+            complaint(ui, words.link_invalid);
+            None
+        }
+        Target::BadRoom => {
+            complaint(ui, words.room_invalid);
+            None
+        }
+        Target::Room(target) => {
+            ui.add_space(13.0);
+            let label = widgets::caption(ui, words.server);
+            let known = snapshot.settings.server.clone().unwrap_or_default();
+            let server = local.form.server.get_or_insert(known);
+            let field = widgets::field(
+                ui,
+                Id::unique("server"),
+                server,
+                words.server_hint,
+                width,
+                512,
+            )
+            .labelled_by(label.id);
+            *enter |= entered(ui, &field);
+            match server_address(server) {
+                Some(server) => Some(Command::Join {
+                    target,
+                    server: Some(server),
+                }),
+                None => {
+                    complaint(ui, words.server_needed);
+                    None
+                }
+            }
+        }
+    }
+}
+
+fn name_field(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Option<Command> {
+    let words = local.words;
+    let label = widgets::caption(ui, words.your_name);
+    let form = &mut local.form;
+    let saved = &snapshot.settings.name;
+    let mut name = form.name.clone().unwrap_or_else(|| saved.clone());
+    let (id, width) = (Id::unique("name"), ui.available_width());
+    let field = widgets::field(ui, id, &mut name, words.your_name_hint, width, NAME_LIMIT)
+        .labelled_by(label.id);
+    if field.changed() {
+        form.name = Some(name);
+    }
+    if field.lost_focus() {
+        form.take_name(snapshot)
+    } else {
+        None
+    }
+}
+
+impl Form {
+    /// The name, if it was changed and not sent yet.
+    fn take_name(&mut self, snapshot: &Snapshot) -> Option<Command> {
+        let saved = &snapshot.settings.name;
+        let name = tidy_name(self.name.as_ref()?);
+        if name == *saved {
+            self.name = None;
+            self.name_sent = None;
+            return None;
+        }
+        if self.name_sent.as_deref() == Some(&name) {
+            return None;
+        }
+        self.name = Some(name.clone());
+        self.name_sent = Some(name.clone());
+        Some(Command::SetName(name))
+    }
+}
+
+/// The rooms visited last, each a button.
+fn recent_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
+    let words = local.words;
+    let mut commands = Vec::new();
+    let rooms = &snapshot.settings.rooms;
+    if rooms.is_empty() {
+        return commands;
+    }
+    ui.add_space(26.0);
+    ui.label(theme::weak(words.recent_rooms, 13.0));
+    ui.add_space(10.0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = vec2(10.0, 10.0);
+        for room in rooms {
+            let mut detail = words.ago(now.saturating_sub(Duration::from_secs(room.when)));
+            if room.hosted {
+                detail = format!("{} · {detail}", words.hosted_here);
+            }
+            let label = words.rejoin(room.name());
+            if chip(ui, room.name(), &detail, &label) {
+                commands.extend(local.form.take_name(snapshot));
+                commands.push(rejoin(room));
+            }
+        }
+    });
+    commands
+}
+
+fn rejoin(room: &RecentRoom) -> Command {
+    let target = room.target.clone();
+    if room.hosted {
+        Command::Host { room: target }
+    } else {
+        Command::Join {
+            target,
+            server: room.server.clone(),
+        }
+    }
+}
+
+/// A small card of two lines; whether it was clicked.
+fn chip(ui: &mut Ui, title: &str, detail: &str, label: &str) -> bool {
+    let widest = (ui.max_rect().width() - 20.0).min(230.0);
+    let line = |text: &str, size: f32, family, colour| {
+        let mut job = eframe::egui::text::LayoutJob::simple_singleline(
+            text.to_owned(),
+            FontId::new(size, family),
+            colour,
+        );
+        job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(widest - 60.0);
+        ui.painter().layout_job(job)
+    };
+    let title = line(title, 14.0, theme::semibold(), theme::TEXT);
+    let plain = eframe::egui::FontFamily::Proportional;
+    let detail = line(detail, 12.0, plain, theme::TEXT_WEAK);
+    let width = title.size().x.max(detail.size().x) + 60.0;
+    let (rect, response) = ui.allocate_exact_size(vec2(width, 52.0), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), label));
+    let active = response.hovered() || response.has_focus();
+    let fill = if active {
+        theme::FIELD_HOVER
+    } else {
+        theme::SURFACE
+    };
+    let corner = CornerRadius::same(12);
+    let edge = Stroke::new(1.0, theme::EDGE);
+    ui.painter()
+        .rect(rect, corner, fill, edge, StrokeKind::Inside);
+    let left = rect.left() + 14.0;
+    ui.painter().galley(
+        pos2(left, rect.center().y - title.size().y - 0.5),
+        title,
+        theme::TEXT,
+    );
+    ui.painter()
+        .galley(pos2(left, rect.center().y + 2.5), detail, theme::TEXT_WEAK);
+    let arrow =
+        Rect::from_center_size(pos2(rect.right() - 20.0, rect.center().y), vec2(18.0, 18.0));
+    let colour = if active {
+        theme::ACCENT_HOVER
+    } else {
+        theme::TEXT_WEAK
+    };
+    Icon::Go.paint(ui.painter(), square(arrow, 16.0), colour, fill);
+    widgets::focus_ring(ui, &response, rect, 12.0);
+    response.on_hover_cursor(CursorIcon::PointingHand).clicked()
+}
+
+/// Whether the server could accept this name. It has the last word about letters of other
+/// scripts; here only what can never be part of a name is refused.
+fn valid_room(room: &str) -> bool {
+    let count = room.chars().count();
+    (1..=ROOM_LIMIT).contains(&count)
+        && room.chars().all(|letter| match letter {
+            '-' | '_' | '.' => true,
+            _ if letter.is_ascii() => letter.is_ascii_alphanumeric(),
+            _ => !letter.is_whitespace() && !letter.is_control(),
+        })
+}
+
+impl Target {
+    fn of(text: &str) -> Self {
+        let text = text.trim();
+        if text.is_empty() {
+            return Self::Nothing;
+        }
+        if !text.contains(['/', ':']) {
+            return if valid_room(text) {
+                Self::Room(text.to_owned())
+            } else {
+                Self::BadRoom
+            };
+        }
+        let link = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        match url::Url::parse(&link) {
+            Ok(url) if names_a_room(&url) => Self::Link(link),
+            _ => Self::BadLink,
+        }
+    }
+}
+
+fn names_a_room(url: &url::Url) -> bool {
+    let mut parts = url.path_segments().into_iter().flatten();
+    let room = parts
+        .by_ref()
+        .find(|part| *part == "room")
+        .and_then(|_| parts.next());
+    matches!(url.scheme(), "http" | "https")
+        && url.host().is_some()
+        && room.is_some_and(|room| !room.is_empty())
+}
+
+/// A server's address with its scheme, or `None` if this is none.
+fn server_address(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    if text.is_empty() {
+        return None;
+    }
+    let address = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let url = url::Url::parse(&address).ok()?;
+    let usable = matches!(url.scheme(), "http" | "https" | "ws" | "wss") && url.host().is_some();
+    usable.then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_rooms_are_told_apart() {
+        let link = |text: &str| Target::Link(text.to_owned());
+        assert_eq!(
+            Target::of(" http://10.0.0.2:8080/room/tea "),
+            link("http://10.0.0.2:8080/room/tea")
+        );
+        assert_eq!(
+            Target::of("10.0.0.2:8080/room/tea"),
+            link("http://10.0.0.2:8080/room/tea")
+        );
+        assert_eq!(
+            Target::of("https://[::1]:8443/room/茶"),
+            link("https://[::1]:8443/room/茶")
+        );
+        assert_eq!(
+            Target::of("maple-river"),
+            Target::Room("maple-river".into())
+        );
+        assert_eq!(Target::of("茶室"), Target::Room("茶室".into()));
+        assert_eq!(Target::of("  "), Target::Nothing);
+        for bad in [
+            "http://10.0.0.2:8080/",
+            "http://h/room/",
+            "ftp://h/room/a",
+            "http:///room/a",
+        ] {
+            assert_eq!(Target::of(bad), Target::BadLink, "{bad}");
+        }
+        for bad in ["two words", "a?b", &"x".repeat(65)] {
+            assert_eq!(Target::of(bad), Target::BadRoom, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_be_typed_without_its_scheme() {
+        assert_eq!(
+            server_address("192.168.1.7:8080").as_deref(),
+            Some("http://192.168.1.7:8080")
+        );
+        assert_eq!(
+            server_address("https://calls.example/").as_deref(),
+            Some("https://calls.example")
+        );
+        assert_eq!(server_address(" "), None);
+        assert_eq!(server_address("http://"), None);
+        assert_eq!(server_address("gopher://x"), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Alone in the room: the link to pass on.
+
+use std::time::Duration;
+
+use eframe::egui::{
+    Align, Color32, CornerRadius, FontId, Frame, Label, Layout, Margin, Rect, Stroke, Ui, pos2,
+    vec2,
+};
+
+use super::icons::Icon;
+use super::video::{Fit, Paint};
+use super::widgets::{self, Weight};
+use super::{Local, bar, theme};
+use crate::snapshot::{Command, Phase, Snapshot};
+
+/// How long "Copied" stays, seconds.
+const COPIED_STAYS: f64 = 2.0;
+
+/// Draws the waiting room, also while the room is still being reached.
+pub fn waiting_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
+    let area = ui.max_rect();
+    let mut commands = Vec::new();
+    if local.own.is_some() {
+        local.own.paint(
+            ui,
+            area,
+            Paint {
+                fit: Fit::Cover,
+                mirror: true,
+                radius: 0.0,
+            },
+        );
+        ui.painter()
+            .rect_filled(area, 0.0, Color32::from_black_alpha(150));
+    }
+    let bar = bar::place(area, bar::Leave::Elsewhere);
+    let width = (area.width() - 40.0).min(560.0);
+    let id = ui.scope_id().with("height of the card");
+    let known = ui.data(|data| data.get_temp::<f32>(id));
+    let free = bar.top() - 12.0 - area.top();
+    let height = known.unwrap_or(free).min(free - 12.0);
+    let top = area.top() + ((free - height) / 2.0).max(12.0);
+    let place = Rect::from_min_size(
+        pos2(area.center().x - width / 2.0, top.round()),
+        vec2(width, free - 12.0),
+    );
+    widgets::within(ui, place, |ui| {
+        let card = Frame::NONE
+            .fill(Color32::from_rgba_unmultiplied(20, 22, 28, 238))
+            .stroke(Stroke::new(1.0, Color32::from_white_alpha(24)))
+            .corner_radius(CornerRadius::same(20))
+            .shadow(theme::SHADOW)
+            .inner_margin(Margin::symmetric(28, 26))
+            .show(ui, |ui| {
+                ui.set_width(width - 56.0);
+                let shown = eframe::egui::ScrollArea::vertical()
+                    .max_height(free - 76.0)
+                    .show(ui, |ui| card_ui(ui, snapshot, local));
+                commands.extend(shown.inner);
+                shown.content_size.y
+            });
+        let used = card.inner + 52.0;
+        if known.is_none_or(|known| (known - used).abs() > 0.5) {
+            ui.data_mut(|data| data.insert_temp(id, used));
+            ui.ctx().request_discard("the height of the card changed");
+        }
+    });
+    commands.extend(bar::bar_ui(
+        ui,
+        area,
+        snapshot,
+        local,
+        bar::Leave::Elsewhere,
+        1.0,
+    ));
+    commands
+}
+
+fn card_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
+    let words = local.words;
+    let mut commands = Vec::new();
+    let (heading, room, invite) = match &snapshot.phase {
+        Phase::Waiting { room, invite } => (words.waiting, room, Some(invite)),
+        Phase::Joining { room } => (words.joining, room, None),
+        // Not drawn here.
+        Phase::Lobby
+        | Phase::Connecting { .. }
+        | Phase::InCall { .. }
+        | Phase::Reconnecting { .. } => return commands,
+    };
+    ui.horizontal(|ui| {
+        let (place, _) = ui.allocate_exact_size(vec2(30.0, 34.0), eframe::egui::Sense::hover());
+        widgets::spinner(ui, place.center(), 11.0);
+        ui.add_space(4.0);
+        ui.add(Label::new(theme::strong(heading, 22.0)).wrap());
+    });
+    ui.add_space(6.0);
+    ui.label(theme::weak(words.room_named(room), 15.0));
+    match invite {
+        Some(Some(link)) => {
+            ui.add_space(20.0);
+            ui.label(theme::plain(words.waiting_explained, 15.0));
+            ui.add_space(12.0);
+            invite_ui(ui, link, local);
+        }
+        Some(None) => {
+            ui.add_space(16.0);
+            ui.label(theme::plain(words.no_invite(room), 15.0));
+        }
+        None => {}
+    }
+    ui.add_space(20.0);
+    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        let size = vec2(130.0, 42.0);
+        if widgets::text_button(ui, words.cancel, Weight::Secondary, size, true).clicked() {
+            commands.push(Command::HangUp);
+        }
+    });
+    commands
+}
+
+/// The link, large, and the button that copies it.
+fn invite_ui(ui: &mut Ui, link: &str, local: &mut Local) {
+    let words = local.words;
+    Frame::NONE
+        .fill(theme::FIELD)
+        .stroke(Stroke::new(1.0, theme::EDGE))
+        .corner_radius(CornerRadius::same(12))
+        .inner_margin(Margin::symmetric(16, 14))
+        .show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            let text = eframe::egui::RichText::new(link)
+                .font(FontId::new(18.0, theme::semibold()))
+                .color(theme::TEXT);
+            ui.add(
+                Label::new(text)
+                    .wrap_mode(eframe::egui::TextWrapMode::Wrap)
+                    .selectable(true),
+            );
+        });
+    ui.add_space(12.0);
+    let now = ui.input(|input| input.time);
+    let copied = local
+        .call
+        .copied_at
+        .is_some_and(|at| now - at < COPIED_STAYS);
+    let (icon, label) = if copied {
+        (Icon::Tick, words.copied)
+    } else {
+        (Icon::Copy, words.copy)
+    };
+    let size = vec2(ui.available_width(), 48.0);
+    let button = widgets::icon_text_button(ui, Some(icon), label, Weight::Primary, size, true);
+    if button.clicked() {
+        ui.ctx().copy_text(link.to_owned());
+        local.call.copied_at = Some(now);
+        ui.ctx()
+            .request_repaint_after(Duration::from_secs_f64(COPIED_STAYS + 0.05));
+    }
+}
