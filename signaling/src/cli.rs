@@ -46,13 +46,30 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
     let mut out = std::io::stdout();
-    for address in server.local_addrs() {
+    for line in welcome(server.local_addrs()) {
         // A closed standard output is no reason not to serve.
-        let _ = writeln!(out, "Serving on {}", ServerUrl::from(*address));
+        let _ = writeln!(out, "{line}");
     }
     let _ = out.flush();
     server.run(stop).await;
     Ok(())
+}
+
+/// A line for each address; one that can be opened here for all interfaces together.
+fn welcome(addresses: &[SocketAddr]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for address in addresses {
+        let line = if address.ip().is_unspecified() {
+            let port = address.port();
+            format!("Serving on http://localhost:{port} and every other address of this machine")
+        } else {
+            format!("Serving on {}", ServerUrl::from(*address))
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 #[cfg(unix)]

@@ -1,0 +1,75 @@
+//! The fuzzer's checks with seeded chance, so that every run covers them.
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use visavis_signaling::RoomName;
+
+#[path = "../fuzz/rooms.rs"]
+mod rooms;
+#[path = "../fuzz/wire.rs"]
+mod wire;
+
+const FRAMES: [&str; 10] = [
+    r#"{"type":"create or join","room":"Tea","resume":"abc","last_seq":12}"#,
+    r#"{"type":"message","message":{"type":"offer","sdp":"v=0\r\n"},"seq":3}"#,
+    r#"{"type":"message","message":"bye"}"#,
+    r#"{"type":"bye"}"#,
+    r#"{"type":"created","room":"tea","id":"p"}"#,
+    r#"{"type":"ready","ice_servers":[{"urls":["turn:h"],"username":"u","credential":"c"}]}"#,
+    r#"{"type":"error","code":"bad-field","message":"m"}"#,
+    "http://[::1]:8080/room/%E8%8C%B6?join",
+    "Stra\u{df}e-\u{130}stanbul_\u{3a3}.\u{8336}",
+    "e\u{301}\u{345}\u{1fb3}\u{390}\u{fb01}",
+];
+
+#[test]
+fn any_bytes_are_a_text_frame_or_a_clear_error() {
+    let mut rng = StdRng::seed_from_u64(0x7ea);
+    for round in 0..20_000 {
+        let mut data = FRAMES[round % FRAMES.len()].as_bytes().to_vec();
+        for _ in 0..rng.random_range(0..6) {
+            mutate(&mut data, &mut rng);
+        }
+        wire::check(&data);
+    }
+    for _ in 0..3_000 {
+        let mut data = vec![0; rng.random_range(0..200)];
+        rng.fill(data.as_mut_slice());
+        wire::check(&data);
+    }
+}
+
+fn mutate(data: &mut Vec<u8>, rng: &mut StdRng) {
+    if data.is_empty() {
+        return data.push(rng.random());
+    }
+    let at = rng.random_range(0..data.len());
+    match rng.random_range(0..5) {
+        0 => data[at] = rng.random(),
+        1 => data[at] ^= 1 << rng.random_range(0..8),
+        2 => data.insert(at, rng.random()),
+        3 => drop(data.remove(at)),
+        _ => {
+            let end = rng.random_range(at..=data.len());
+            let piece = data[at..end].to_vec();
+            data.splice(at..at, piece);
+        }
+    }
+}
+
+#[test]
+fn a_name_of_any_letter_stays_what_it_is_when_parsed_again() {
+    for c in ('\0'..=char::MAX).filter(|c| c.is_alphanumeric()) {
+        let room = RoomName::parse(c.encode_utf8(&mut [0; 4])).expect("a letter is a name");
+        assert_eq!(RoomName::parse(room.as_str()), Ok(room), "{c:?}");
+    }
+}
+
+#[test]
+fn no_history_gives_a_third_seat_a_stranger_s_message_or_a_missing_created() {
+    let mut rng = StdRng::seed_from_u64(0x7ea);
+    for _ in 0..1_000 {
+        let mut data = vec![0; rng.random_range(0..600)];
+        rng.fill(data.as_mut_slice());
+        rooms::check(&data);
+    }
+}
