@@ -69,7 +69,7 @@ pub async fn host(room: &RoomName, may_join: bool) -> Result<Hosted, BindError> 
 async fn bind(port: u16, room: &RoomName) -> Result<Server, BindError> {
     Server::bind(ServerOptions {
         listen: visavis_signaling::all_interfaces(port),
-        rooms: RoomPolicy::only([room.clone()]),
+        rooms: RoomPolicy::Only([room.clone()].into()),
         ..ServerOptions::default()
     })
     .await

@@ -13,18 +13,18 @@ use crate::headless::{first_command, frame_log, stats_sink};
 use crate::settings::SettingsFile;
 use crate::snapshot::{Command, Pictures, Shared};
 use crate::text::Language;
-use crate::ui::{self, WindowInit, WindowOptions};
+use crate::ui::{self, WindowError, WindowInit, WindowOptions};
 
 /// Opens the window, in the lobby or straight into a call, until it is closed.
 ///
 /// # Errors
 /// Where a file for logs or statistics cannot be written.
 pub fn run(runtime: &Runtime, call: Option<CallArgs>) -> anyhow::Result<ExitCode> {
-    if let Err(error) = ui::check_display() {
-        eprintln!("{error}");
+    if !ui::display_is_there() {
+        eprintln!("{}", WindowError::NoDisplay);
         return Ok(ExitCode::from(exit::NO_DISPLAY));
     }
-    let file = SettingsFile::locate();
+    let file = SettingsFile::of_this_user();
     let loaded = file.as_ref().map(SettingsFile::load);
     let (remembered, warning) = match loaded {
         Some(loaded) => {

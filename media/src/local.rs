@@ -123,7 +123,7 @@ impl LocalMedia {
             AudioSourceSpec::File(path) => {
                 Box::new(move |wake| wav::open_source(&path, wake, lost))
             }
-            AudioSourceSpec::Testcard => Box::new(move |wake| Ok(wav::open_testcard(wake))),
+            AudioSourceSpec::Testcard => Box::new(wav::open_testcard),
             AudioSourceSpec::None => return,
         };
         let opened = self.opened(
@@ -150,7 +150,7 @@ impl LocalMedia {
                 Box::new(move |wake| speaker::open(&selector, wake, lost))
             }
             AudioSinkSpec::File(path) => Box::new(move |wake| wav::open_sink(&path, wake)),
-            AudioSinkSpec::None => Box::new(move |wake| Ok(wav::open_null(wake))),
+            AudioSinkSpec::None => Box::new(wav::open_null),
         };
         let opened =
             self.opened(&current, LocalEvent::SpeakerStarted, LocalEvent::SpeakerLost);

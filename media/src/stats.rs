@@ -114,6 +114,11 @@ impl Counters {
         }
     }
 
+    /// Payload bytes handed to the network so far, sound and pictures.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.with(|detail| detail.video_out.bytes + detail.audio_out.bytes)
+    }
+
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
         self.video_out(|flow| flow.retransmitted += packets);
     }

@@ -275,21 +275,39 @@ pub(super) struct Estimator {
     controller: Controller,
     counters: Arc<Counters>,
     epoch: Instant,
+    /// When the application's rate was last taken, and the bytes it had sent by then.
+    measured: (Instant, u64),
 }
+
+/// Over which time the application's rate is taken.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
 
 impl Estimator {
     pub(super) fn new(controller: Controller, counters: Arc<Counters>, now: Instant) -> Self {
         counters.set_target(controller.target());
-        Self { controller, counters, epoch: now }
+        Self { controller, counters, epoch: now, measured: (now, 0) }
     }
 
-    fn publish(&self) {
-        self.counters.set_target(self.controller.target());
+    fn measure_application(&mut self, now: Instant) {
+        let (since, before) = self.measured;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < RATE_WINDOW {
+            return;
+        }
+        let sent = self.counters.sent_bytes();
+        let bits = sent.saturating_sub(before) as f64 * 8.0;
+        let rate = Bitrate::from_bps((bits / elapsed.as_secs_f64()) as u64);
+        self.controller.handle_application_rate(now, rate);
+        self.measured = (now, sent);
     }
 }
 
 impl BandwidthEstimator for Estimator {
     fn on_reports(&mut self, now: Instant, reports: &[StackReport]) {
+        self.measure_application(now);
+        if let Some(rtt) = self.counters.rtt() {
+            self.controller.set_rtt(rtt);
+        }
         let reports: Vec<PacketReport> = reports
             .iter()
             .map(|report| PacketReport {
@@ -300,7 +318,7 @@ impl BandwidthEstimator for Estimator {
             })
             .collect();
         self.controller.handle_reports(now, &reports);
-        self.publish();
+        self.counters.set_target(self.controller.target());
     }
 
     fn target_bitrate(&self) -> f64 {
@@ -308,8 +326,9 @@ impl BandwidthEstimator for Estimator {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.controller.handle_timeout(now);
-        self.publish();
+        self.measure_application(now);
+        self.controller.handle_no_feedback(now);
+        self.counters.set_target(self.controller.target());
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

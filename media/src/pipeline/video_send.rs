@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Worker, now};
-use crate::adapt::Adapter;
+use crate::adapt::{Adapter, Source};
 use crate::codec::CodecError;
 use crate::codec::h264::{H264Config, H264Encoder};
 use crate::frame::{Frame, FramePool};
@@ -18,6 +18,9 @@ use crate::units::Bitrate;
 
 /// What waits for the wire may take this long at the target rate; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
+
+/// What sound takes of the target: 40 kbit/s, and 40 bytes of headers in 50 packets a second.
+const AUDIO_SHARE: Bitrate = Bitrate::from_kbps(56);
 
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
@@ -62,6 +65,9 @@ struct Loop {
     epoch: Instant,
     /// RFC 3550 section 5.1: timestamps start at random.
     timestamp_offset: u32,
+    /// Smoothed time between captured pictures.
+    interval: Duration,
+    last_captured: Option<Instant>,
     last_frame: Option<Instant>,
     last_key_frame: Option<Instant>,
     key_frame_due: bool,
@@ -75,10 +81,12 @@ impl Loop {
             counters,
             log,
             encoder: None,
-            adapter: Adapter::new(),
+            adapter: Adapter::new(AUDIO_SHARE),
+            interval: Duration::from_millis(33),
             pool: FramePool::new(),
             epoch: now(),
             timestamp_offset: rand::random(),
+            last_captured: None,
             last_frame: None,
             last_key_frame: None,
             key_frame_due: true,
@@ -97,8 +105,17 @@ impl Loop {
             self.counters.video_out(|flow| flow.dropped += 1);
             return true;
         }
+        let source = Source {
+            width: frame.width(),
+            height: frame.height(),
+            fps: self.frame_rate(frame.captured_at),
+        };
+        let decision = self.adapter.decide(now, target, source);
+        let least = Duration::from_secs_f64(0.75 / decision.fps.max(1.0));
+        if self.last_frame.is_some_and(|last| now.duration_since(last) < least) {
+            return true; // fewer frames a second were decided
+        }
         self.last_frame = Some(now);
-        let decision = self.adapter.decide(now, target, (frame.width(), frame.height()));
         let scaled;
         let picture = if (decision.width, decision.height) == (frame.width(), frame.height()) {
             frame
@@ -120,6 +137,17 @@ impl Loop {
                 true
             }
         }
+    }
+
+    /// Frames a second that the source delivers.
+    fn frame_rate(&mut self, captured_at: Instant) -> f64 {
+        if let Some(last) = self.last_captured.replace(captured_at) {
+            let interval = captured_at.saturating_duration_since(last);
+            if interval < PAUSE {
+                self.interval = (self.interval * 15 + interval) / 16;
+            }
+        }
+        (1.0 / self.interval.as_secs_f64().max(0.001)).clamp(1.0, 60.0)
     }
 
     fn encode(
@@ -147,6 +175,7 @@ impl Loop {
         let begun = super::now();
         let encoded = encoder.encode(picture, force)?;
         let spent = begun.elapsed();
+        self.adapter.handle_encode_time(spent);
         let Some(encoded) = encoded else {
             self.counters.video_out(|flow| flow.dropped += 1);
             return Ok(true);
