@@ -264,7 +264,7 @@ impl JitterBuffer {
         };
         let gap = first.timestamp - self.next_timestamp;
         let missing = index.saturating_sub(self.next_index.unwrap_or(index));
-        if gap < -FRAME || gap > MAX_GAP {
+        if !(-FRAME..=MAX_GAP).contains(&gap) {
             // The sender's clock jumped: begin anew where it is now.
             return self.pause();
         }
