@@ -15,4 +15,5 @@ pub mod slot;
 pub mod sound;
 pub mod source;
 pub mod strip;
+pub mod sync;
 pub mod units;
