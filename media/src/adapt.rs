@@ -211,7 +211,7 @@ fn fit(width: u32, height: u32, short_side: u32) -> (u32, u32) {
         } else {
             side & !1
         };
-        u32::try_from(side.max(2)).unwrap_or(u32::MAX & !1)
+        u32::try_from(side.max(2)).unwrap_or(u32::MAX - 1)
     };
     (scaled(width), scaled(height))
 }

@@ -22,4 +22,5 @@ pub mod sound;
 pub mod source;
 pub mod stats;
 pub mod strip;
+pub mod sync;
 pub mod units;

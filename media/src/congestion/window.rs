@@ -75,7 +75,7 @@ impl Measurements {
         let delay = at - departure;
         match self.bases.back_mut() {
             Some((since, base)) if now < *since + Duration::from_secs(1) => {
-                *base = delay.min(*base)
+                *base = delay.min(*base);
             }
             _ => self.bases.push_back((now, delay)),
         }

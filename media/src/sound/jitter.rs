@@ -114,6 +114,8 @@ pub struct JitterBuffer {
     state: State,
     /// RTP time of the next sample to be played.
     next_timestamp: i64,
+    /// RTP time of the last packet played.
+    played: Option<i64>,
     /// The index behind the last packet played or given up.
     next_index: Option<u64>,
     /// Concealed while the buffer was empty: the timeline stood still meanwhile.
@@ -143,6 +145,7 @@ impl JitterBuffer {
             level: LevelFilter::default(),
             state: State::Buffering,
             next_timestamp: 0,
+            played: None,
             next_index: None,
             extended: 0,
             concealed_run: 0,
@@ -229,6 +232,11 @@ impl JitterBuffer {
         played
     }
 
+    /// RTP timestamp of the packet that was played last: what to keep pictures in step with.
+    pub fn played_timestamp(&self) -> Option<u32> {
+        self.played.map(|timestamp| timestamp as u32)
+    }
+
     /// Numbers so far.
     pub fn stats(&self) -> JitterStats {
         JitterStats {
@@ -264,7 +272,7 @@ impl JitterBuffer {
         };
         let gap = first.timestamp - self.next_timestamp;
         let missing = index.saturating_sub(self.next_index.unwrap_or(index));
-        if gap < -FRAME || gap > MAX_GAP {
+        if !(-FRAME..=MAX_GAP).contains(&gap) {
             // The sender's clock jumped: begin anew where it is now.
             return self.pause();
         }
@@ -304,6 +312,7 @@ impl JitterBuffer {
             self.stats.lost += index.saturating_sub(next);
         }
         self.next_index = Some(index + 1);
+        self.played = Some(packet.timestamp);
         self.next_timestamp = packet.timestamp + i64::from(opus_samples(&packet.payload));
         self.extended = 0;
         Playout::Play {

@@ -139,6 +139,31 @@ fn a_clean_network_plays_every_frame_once_at_one_constant_delay() {
 }
 
 #[test]
+fn a_sound_card_that_fetches_three_frames_at_once_settles() {
+    let mut buffer = JitterBuffer::new();
+    let begin = Instant::now();
+    let mut odd_late = 0;
+    for n in 0..3000u32 {
+        let now = begin + Duration::from_millis(20) * n;
+        buffer.handle_packet(now, n as u16, n * 960, payload(n));
+        if n % 3 == 0 {
+            for _ in 0..3 {
+                let plain = matches!(
+                    buffer.poll_frame(now + Duration::from_millis(5)),
+                    Playout::Play {
+                        stretch: Stretch::None,
+                        ..
+                    }
+                );
+                odd_late += u32::from(!plain && n > 300);
+            }
+        }
+    }
+    assert_eq!(odd_late, 0);
+    assert!(buffer.stats().concealed_ms <= 60, "{:?}", buffer.stats());
+}
+
+#[test]
 fn a_hurried_scheduler_does_not_make_it_stretch() {
     let mut random = StdRng::seed_from_u64(2);
     let mut call = Call::new(3100, |_| Some(2.0 + random.random_range(0.0..8.0)));

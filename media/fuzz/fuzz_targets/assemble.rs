@@ -1,0 +1,46 @@
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use visavis_media_fuzz::Records;
+use visavis_media_fuzz::rtp::assemble::{Assembler, RtpPacket};
+use visavis_media_fuzz::rtp::h264_depacketize::depacketize;
+use visavis_media_fuzz::rtp::h264_packetize::packetize;
+
+fuzz_target!(|data: &[u8]| {
+    depacketize([data]);
+    depacketize(data.chunks(7));
+    let size = data.first().map_or(0, |first| usize::from(*first));
+    for payload in packetize(data, size) {
+        assert!(payload.len() <= size.max(16));
+    }
+
+    let mut now = Instant::now();
+    let mut assembler = Assembler::new();
+    for record in Records(data) {
+        now += Duration::from_millis(u64::from(record.wait));
+        let packet = RtpPacket {
+            sequence_number: record.sequence_number,
+            timestamp: record.timestamp,
+            marker: record.flags & 1 == 1,
+            payload: Bytes::copy_from_slice(record.payload),
+        };
+        assembler.handle_packet(now, packet);
+        while let Some(frame) = assembler.poll_frame(now) {
+            assert!(!frame.data.is_empty() && frame.packets > 0);
+        }
+        assembler.poll_event();
+        if record.flags & 2 == 2 {
+            assembler.require_key_frame(now);
+        }
+        if let Some(due) = assembler.poll_timeout() {
+            assert!(
+                assembler
+                    .poll_frame(due)
+                    .is_none_or(|frame| frame.key_frame)
+            );
+        }
+    }
+});
