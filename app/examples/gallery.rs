@@ -25,19 +25,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (pictures, running) = (pictures.clone(), Arc::clone(&running));
         let (phone, moving) = (options.view == "phone", options.view != "quiet");
         std::thread::spawn(move || {
-            let pool = FramePool::new();
-            let mut number = 0_u32;
-            while moving && running.load(Ordering::Relaxed) {
-                let time = number as f32 / 30.0;
-                pictures
-                    .local
-                    .put(Arc::new(portrait(&pool, 1280, 720, time, &WARM)));
-                let (width, height) = if phone { (720, 1280) } else { (1280, 720) };
-                pictures
-                    .remote
-                    .put(Arc::new(portrait(&pool, width, height, time, &COOL)));
-                number += 1;
-                let due = Duration::from_secs_f32(number as f32 / 30.0);
+            if !moving {
+                return;
+            }
+            let (width, height) = if phone { (720, 1280) } else { (1280, 720) };
+            let cool = std::thread::spawn(move || nodding(width, height, &COOL));
+            let warm = nodding(1280, 720, &WARM);
+            let Ok(cool) = cool.join() else { return };
+            let started = Instant::now();
+            for (number, (own, other)) in
+                (0_u32..).zip(warm.iter().cycle().zip(cool.iter().cycle()))
+            {
+                if !running.load(Ordering::Relaxed) {
+                    return;
+                }
+                pictures.local.put(Arc::clone(own));
+                pictures.remote.put(Arc::clone(other));
+                let due = Duration::from_secs_f32((number + 1) as f32 / 30.0);
                 std::thread::sleep(due.saturating_sub(started.elapsed()));
             }
         })
@@ -293,6 +297,16 @@ const COOL: Palette = Palette {
 
 const SKIN: [f32; 3] = [165.0, 112.0, 148.0];
 const HAIR: [f32; 3] = [44.0, 126.0, 132.0];
+
+/// There and back again, drawn once: drawing takes longer than a thirtieth of a second.
+fn nodding(width: u32, height: u32, palette: &Palette) -> Vec<Arc<Frame>> {
+    let pool = FramePool::new();
+    let there: Vec<_> = (0..6)
+        .map(|step| Arc::new(portrait(&pool, width, height, step as f32 / 8.0, palette)))
+        .collect();
+    let back: Vec<_> = there.iter().rev().cloned().collect();
+    [there, back].concat()
+}
 
 /// A person, nodding a little, before lights out of focus.
 fn portrait(pool: &FramePool, width: u32, height: u32, time: f32, palette: &Palette) -> Frame {

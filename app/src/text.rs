@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn times_read_well_in_both_languages() {
-        let minutes = |n| Duration::from_secs(n * 60);
+        let minutes = |n: u64| Duration::from_secs(n * 60);
         assert_eq!(ENGLISH.ago(minutes(0)), "just now");
         assert_eq!(ENGLISH.ago(minutes(1)), "1 minute ago");
         assert_eq!(ENGLISH.ago(minutes(180)), "3 hours ago");

@@ -147,15 +147,14 @@ impl Pen<'_> {
     }
 
     fn microphone(&self) {
-        self.block((8.9, 2.6), (15.1, 14.4), 3.1);
-        self.arc((12.0, 11.3), 6.1, 0.0, PI, 1.9);
-        self.line(&[(12.0, 17.6), (12.0, 20.8)], 1.9);
-        self.line(&[(8.8, 21.0), (15.2, 21.0)], 1.9);
+        self.block((8.6, 1.8), (15.4, 14.6), 3.4);
+        self.arc((12.0, 11.4), 6.6, 0.0, PI, 2.0);
+        self.line(&[(12.0, 18.0), (12.0, 21.6)], 2.0);
     }
 
     fn camera(&self) {
-        self.block((2.6, 5.6), (16.4, 18.4), 2.6);
-        self.polygon(&[(17.6, 10.6), (21.4, 7.2), (21.4, 16.8), (17.6, 13.4)]);
+        self.block((2.2, 4.8), (16.6, 19.2), 2.8);
+        self.polygon(&[(16.0, 10.6), (22.2, 5.8), (22.2, 18.2), (16.0, 13.4)]);
     }
 
     fn strike(&self, ground: Color32) {
@@ -189,8 +188,8 @@ impl Pen<'_> {
     fn gear(&self) {
         self.painter.circle_stroke(
             self.at((12.0, 12.0)),
-            5.1 * self.unit(),
-            Stroke::new(4.0 * self.unit(), self.colour),
+            4.75 * self.unit(),
+            Stroke::new(3.5 * self.unit(), self.colour),
         );
         for tooth in 0..8 {
             let angle = TAU * tooth as f32 / 8.0;
@@ -202,10 +201,10 @@ impl Pen<'_> {
                 )
             };
             self.polygon(&[
-                turned((6.0, -2.1)),
-                turned((9.6, -1.45)),
-                turned((9.6, 1.45)),
-                turned((6.0, 2.1)),
+                turned((5.6, -1.95)),
+                turned((9.7, -1.35)),
+                turned((9.7, 1.35)),
+                turned((5.6, 1.95)),
             ]);
         }
     }
@@ -231,8 +230,8 @@ impl Pen<'_> {
     }
 
     fn refresh(&self) {
-        self.arc((12.0, 12.0), 7.2, -0.35, PI * 1.62, 2.0);
-        self.polygon(&[(14.6, 9.9), (21.6, 9.9), (19.9, 3.4)]);
+        self.arc((12.0, 12.0), 7.0, 0.15, PI * 1.68, 2.0);
+        self.polygon(&[(20.6, 3.2), (20.6, 10.4), (13.4, 10.4)]);
     }
 
     /// Four corners whose tips lie `inset` from the edge; their arms reach `arm` inwards.

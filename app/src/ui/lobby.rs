@@ -540,7 +540,7 @@ fn names_a_room(url: &url::Url) -> bool {
 
 /// A server's address with its scheme, or `None` if this is none.
 fn server_address(text: &str) -> Option<String> {
-    let text = text.trim().trim_end_matches('/');
+    let text = text.trim();
     if text.is_empty() {
         return None;
     }
@@ -551,7 +551,7 @@ fn server_address(text: &str) -> Option<String> {
     };
     let url = url::Url::parse(&address).ok()?;
     let usable = matches!(url.scheme(), "http" | "https" | "ws" | "wss") && url.host().is_some();
-    usable.then_some(address)
+    usable.then(|| address.trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use eframe::egui::{
-    Align, Align2, Area, CornerRadius, CursorIcon, Frame, Id, Layout, Margin, Order, Role, Sense,
-    Stroke, Ui, WidgetInfo, vec2,
+    Align, Align2, Area, CornerRadius, CursorIcon, Frame, Id, Label, Layout, Margin, Order, Role,
+    Sense, Stroke, Ui, WidgetInfo, vec2,
 };
 
 use super::icons::{Icon, square};
@@ -101,7 +101,7 @@ fn card(ui: &mut Ui, notice: &Notice, width: f32, dismiss: &str) -> bool {
                 Layout::left_to_right(Align::Center),
                 |ui| {
                     ui.set_width(text_width);
-                    ui.label(theme::plain(&notice.text, 14.5));
+                    ui.add(Label::new(theme::plain(&notice.text, 14.5)).wrap());
                 },
             );
             let (rect, response) = ui.allocate_exact_size(vec2(32.0, 32.0), Sense::click());

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use eframe::egui::{
-    Align, Color32, CornerRadius, FontId, Frame, Label, Layout, Margin, Rect, Stroke, Ui, pos2,
-    vec2,
+    Color32, CornerRadius, FontId, Frame, Label, Margin, Rect, Stroke, Ui, pos2, vec2,
 };
 
 use super::icons::Icon;
@@ -110,8 +109,9 @@ fn card_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
         None => {}
     }
     ui.add_space(20.0);
-    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-        let size = vec2(130.0, 42.0);
+    let size = vec2(130.0, 42.0);
+    ui.horizontal(|ui| {
+        ui.add_space(ui.available_width() - size.x - 8.0);
         if widgets::text_button(ui, words.cancel, Weight::Secondary, size, true).clicked() {
             commands.push(Command::HangUp);
         }
@@ -129,8 +129,9 @@ fn invite_ui(ui: &mut Ui, link: &str, local: &mut Local) {
         .inner_margin(Margin::symmetric(16, 14))
         .show(ui, |ui| {
             ui.set_width(ui.available_width());
+            let size = link_size(ui, link);
             let text = eframe::egui::RichText::new(link)
-                .font(FontId::new(18.0, theme::semibold()))
+                .font(FontId::new(size, theme::semibold()))
                 .color(theme::TEXT);
             ui.add(
                 Label::new(text)
@@ -157,4 +158,21 @@ fn invite_ui(ui: &mut Ui, link: &str, local: &mut Local) {
         ui.ctx()
             .request_repaint_after(Duration::from_secs_f64(COPIED_STAYS + 0.05));
     }
+}
+
+/// The largest size at which the link stays on one line; else it wraps at a readable one.
+fn link_size(ui: &Ui, link: &str) -> f32 {
+    let room = ui.available_width();
+    let fits = |size: &f32| {
+        let font = FontId::new(*size, theme::semibold());
+        ui.painter()
+            .layout_no_wrap(link.to_owned(), font, theme::TEXT)
+            .size()
+            .x
+            <= room
+    };
+    [19.0, 17.5, 16.0, 14.5]
+        .into_iter()
+        .find(fits)
+        .unwrap_or(16.0)
 }

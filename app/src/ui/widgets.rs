@@ -56,7 +56,7 @@ pub fn round_button(
     let fill = look.fill(response.hovered() || response.has_focus());
     let radius = rect.width() / 2.0 - if pressed { 1.0 } else { 0.0 };
     ui.painter().circle_filled(rect.center(), radius, fill);
-    let side = rect.width() * 0.46;
+    let side = rect.width() * if icon == Icon::HangUp { 0.56 } else { 0.48 };
     icon.paint(
         ui.painter(),
         square(rect, side),
@@ -356,9 +356,10 @@ pub fn plate(ui: &Ui, at: egui::Pos2, icon: Option<Icon>, text: &str, widest: f3
     );
 }
 
-/// Adds contents in `rect`, laid out from the top.
+/// Adds contents in `rect`, laid out from the top, without moving what follows.
 pub fn within<R>(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui) -> R) -> R {
-    ui.scope_builder(UiBuilder::new().max_rect(rect), add).inner
+    let mut child = ui.new_child(UiBuilder::new().max_rect(rect));
+    add(&mut child)
 }
 
 /// Gives a painted place a name for assistive technology; `live` ones are read out when they
