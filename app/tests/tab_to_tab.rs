@@ -161,8 +161,8 @@ async fn five_reloads_in_turn_and_the_call_still_stands() -> Result<()> {
 async fn a_third_tab_is_told_full_and_disturbs_nobody() -> Result<()> {
     let stage = Stage::set().await?;
     let (first, second) = stage.pair("tea").await?;
-    let connection = "visavis.stats().then(s => s.videoIn.frames)";
-    let before = first.eval(connection).await?;
+    let connection = "visavis.stats().then(s => s.videoIn?.frames)";
+    let before = first.until("pictures", connection, SOON).await?;
     let third = stage.join("tea").await?;
     third.state("full", SOON).await?;
     let words = third.words("status").await?;
@@ -206,6 +206,23 @@ async fn who_is_left_is_told_and_takes_the_next_caller() -> Result<()> {
     second.sees_and_hears().await?;
     second.close().await?;
     first.state("left", SOON).await
+}
+
+#[tokio::test]
+async fn the_server_is_killed_and_the_call_comes_back_by_itself() -> Result<()> {
+    let mut stage = Stage::set().await?;
+    let (first, second) = stage.pair("tea").await?;
+    first.sees_movement(SOON).await?;
+    stage.server.restart().await?;
+    let seated_again = "visavis.state !== 'connected' || !document.getElementById('hint').hidden";
+    first
+        .until("a line that went down", seated_again, SOON)
+        .await?;
+    let up = "visavis.state === 'connected' && document.getElementById('hint').hidden";
+    first.until("the call again", up, SOON).await?;
+    second.until("the call again", up, SOON).await?;
+    first.sees_and_hears().await?;
+    second.sees_and_hears().await
 }
 
 #[tokio::test]

@@ -64,14 +64,14 @@ impl Process {
         }
     }
 
-    /// The statistics lines so far that hold `pick`; waits for one whose answer is something.
+    /// Waits for a statistics line from now on in which `pick` finds something.
     pub async fn stats<T>(
         &mut self,
         what: &str,
         limit: Duration,
-        pick: impl Fn(&Value) -> Option<T>,
+        mut pick: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T> {
-        let mut from = lock(&self.output).len().saturating_sub(1);
+        let mut from = lock(&self.output).len();
         self.until(what, limit, |output, _| {
             let fresh = output.get(from..).unwrap_or_default();
             from = output.len();
@@ -130,23 +130,33 @@ impl Drop for Process {
 
 /// `visavis serve` on a free port.
 pub struct Server {
-    _process: Process,
+    process: Process,
     /// `http://127.0.0.1:PORT`
     pub url: String,
 }
 
 impl Server {
     pub async fn start() -> Result<Self> {
-        let mut process = Process::visavis(&["serve", "--listen", "127.0.0.1:0"])?;
-        let url = process
-            .until("its address", SOON, |output, errors| {
-                output.iter().chain(errors).find_map(|line| address(line))
-            })
-            .await?;
-        Ok(Self {
-            _process: process,
-            url,
-        })
+        let (process, url) = Self::listen("127.0.0.1:0").await?;
+        Ok(Self { process, url })
+    }
+
+    /// Kills it and starts another one at the same address.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.child.kill()?;
+        self.process.child.wait()?;
+        let address = self.url.trim_start_matches("http://").to_owned();
+        (self.process, _) = Self::listen(&address).await?;
+        Ok(())
+    }
+
+    async fn listen(listen: &str) -> Result<(Process, String)> {
+        let mut process = Process::visavis(&["serve", "--listen", listen])?;
+        let pick = |output: &[String], errors: &[String]| {
+            output.iter().chain(errors).find_map(|line| address(line))
+        };
+        let url = process.until("its address", SOON, pick).await?;
+        Ok((process, url))
     }
 
     /// The same server under another name, and so, to a browser, another origin.
@@ -213,25 +223,22 @@ impl Desktop {
 
     /// Waits until it shows ever new numbers of the tab's clip, counts them as decoded, and hears the tab.
     pub async fn sees_and_hears(&mut self, limit: Duration) -> Result<()> {
-        let frames = |line: &Value| line.pointer("/video_in/frames").and_then(Value::as_u64);
-        let before = self
-            .process
-            .stats("decoded pictures", limit, |line| {
-                frames(line).filter(|&n| n > 0)
-            })
-            .await?;
-        let shown = shown(&self.log())?.len();
-        // After a rejoin the count may begin anew with the new connection: any growth counts.
+        let already = shown(&self.log())?.len();
+        // The count may begin anew with a new connection: what it grows by is what counts.
+        let (mut last, mut grown) = (None, 0);
         self.process
-            .stats("more decoded pictures", limit, |line| {
-                frames(line).filter(|&n| n > before + 10)
+            .stats("growing count of decoded pictures", limit, |line| {
+                let frames = line.pointer("/video_in/frames")?.as_u64()?;
+                grown += frames.saturating_sub(last.unwrap_or(frames));
+                last = Some(frames);
+                (grown > 10).then_some(())
             })
             .await?;
         let log = self.log();
         let numbers = self
             .process
             .until("new numbers in the frame log", limit, |_, _| {
-                let fresh = super::process::shown(&log).ok()?.split_off(shown);
+                let fresh = shown(&log).ok()?.split_off(already);
                 (distinct(&fresh) >= 12).then_some(fresh)
             });
         let numbers = numbers.await?;
