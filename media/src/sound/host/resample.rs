@@ -1,8 +1,8 @@
 //! From a device's rate to 48 kHz and back, inside the callback: allocates only when made.
 
+use cpal::ErrorKind;
 use rubato::{
-    Resampler as _, ResamplerConstructionError, SincFixedIn, SincInterpolationParameters,
-    SincInterpolationType, WindowFunction,
+    Resampler as _, SincFixedIn, SincInterpolationParameters, SincInterpolationType, WindowFunction,
 };
 
 /// Converts mono samples in blocks of 10 ms.
@@ -18,9 +18,9 @@ impl Resampler {
     ///
     /// # Errors
     /// When a rate is zero.
-    pub(crate) fn new(from: u32, to: u32) -> Result<Self, ResamplerConstructionError> {
+    pub(crate) fn new(from: u32, to: u32) -> Result<Self, cpal::Error> {
         if from == 0 || to == 0 {
-            return Err(ResamplerConstructionError::InvalidRatio(0.0));
+            return Err(ErrorKind::UnsupportedConfig.into());
         }
         let parameters = SincInterpolationParameters {
             sinc_len: 128,
@@ -31,7 +31,9 @@ impl Resampler {
         };
         let block = from.div_ceil(100) as usize;
         let ratio = f64::from(to) / f64::from(from);
-        let inner = SincFixedIn::new(ratio, 1.0, parameters, block, 1)?;
+        let inner = SincFixedIn::new(ratio, 1.0, parameters, block, 1).map_err(|error| {
+            cpal::Error::with_message(ErrorKind::UnsupportedConfig, error.to_string())
+        })?;
         let output = vec![0.0; inner.output_frames_max()];
         Ok(Self {
             inner,
