@@ -111,6 +111,7 @@ pub fn run(init: WindowInit, options: &WindowOptions) -> Result<(), WindowError>
         .map_err(|error| WindowError::Unavailable(error.to_string()))
 }
 
+/// Whether a window could be opened at all.
 pub fn display_is_there() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let needs_one = cfg!(all(

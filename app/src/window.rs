@@ -29,7 +29,7 @@ pub fn run(runtime: &Runtime, call: Option<CallArgs>) -> anyhow::Result<ExitCode
     let (remembered, warning) = match loaded {
         Some(loaded) => {
             let language = Language::chosen(loaded.settings.language);
-            let warning = loaded.warning.map(|warning| language.load_warning(&warning));
+            let warning = loaded.warning.map(|warning| language.words().settings_warning(&warning));
             (loaded.settings, warning)
         }
         None => Default::default(),

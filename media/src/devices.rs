@@ -121,9 +121,13 @@ pub(crate) fn available(devices: &[Device]) -> String {
     names.join(", ")
 }
 
-/// Puts the default first and tells devices of the same name apart: "Webcam", "Webcam (2)".
+/// Puts the default first (where the system chose none, the first is it) and tells devices of
+/// the same name apart: "Webcam", "Webcam (2)".
 pub(crate) fn arrange(mut devices: Vec<Device>) -> Vec<Device> {
     devices.sort_by_key(|device| !device.default);
+    if let Some(first) = devices.first_mut() {
+        first.default = true;
+    }
     for index in 1..devices.len() {
         let (before, rest) = devices.split_at_mut(index);
         let taken = |name: &str| before.iter().any(|device| device.name == name);
@@ -222,6 +226,13 @@ mod tests {
                 ("2", "Cam (3)")
             ]
         );
+    }
+
+    #[test]
+    fn where_the_system_chose_nothing_the_first_is_the_default() {
+        let arranged = arrange(vec![device("0", "A", false), device("1", "B", false)]);
+        assert_eq!(arranged, [device("0", "A", true), device("1", "B", false)]);
+        assert_eq!(arrange(Vec::new()), []);
     }
 
     #[test]

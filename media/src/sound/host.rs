@@ -123,8 +123,8 @@ impl System {
                 let id = device.id().ok()?;
                 let description = device.description().ok()?;
                 let fits = match direction {
-                    Direction::Input => description.supports_input(),
-                    Direction::Output => description.supports_output(),
+                    Direction::Input => device.supports_input(),
+                    Direction::Output => device.supports_output(),
                 };
                 let default = chosen.as_ref() == Some(&id);
                 let name = description.name().trim().to_owned();
@@ -136,9 +136,9 @@ impl System {
                 (fits && self.is_real(&info.id, direction)).then_some((device, info))
             })
             .collect();
-        #[cfg(target_os = "linux")]
         if !self.moves_streams {
-            alsa::rank(&mut found);
+            // Nobody chose: what people listen to goes before a display's speakers.
+            found.sort_by_key(|(_, info)| is_display(&info.name));
         }
         let arranged = devices::arrange(
             found
@@ -229,9 +229,19 @@ fn is_hardware(id: &str) -> bool {
     })
 }
 
+fn is_display(name: &str) -> bool {
+    name.contains("HDMI") || name.contains("DisplayPort")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn speakers_in_a_display_come_last() {
+        assert!(is_display("HDA Intel PCH, HDMI 0"));
+        assert!(!is_display("HDA Intel PCH, ALC257 Analog"));
+    }
 
     #[test]
     fn a_monitor_is_a_microphone_to_nobody() {

@@ -89,8 +89,7 @@ impl Intake {
         let rate = format.config.sample_rate;
         let resampler = (rate != SAMPLE_RATE)
             .then(|| Resampler::new(rate, SAMPLE_RATE))
-            .transpose()
-            .map_err(|_| cpal::Error::new(ErrorKind::UnsupportedConfig))?;
+            .transpose()?;
         let channels = usize::from(format.config.channels).max(1);
         Ok(Self {
             ring,

@@ -97,16 +97,13 @@ impl Outlet {
                 let resampler = Resampler::new(SAMPLE_RATE, rate)?;
                 // A block is 10 ms; its length varies by a few samples.
                 let ready = Vec::with_capacity(rate as usize / 50 + 64);
-                Ok(Resampling {
+                Ok::<_, cpal::Error>(Resampling {
                     resampler,
                     ready,
                     next: 0,
                 })
             })
-            .transpose()
-            .map_err(|_: rubato::ResamplerConstructionError| {
-                cpal::Error::new(ErrorKind::UnsupportedConfig)
-            })?;
+            .transpose()?;
         let channels = usize::from(format.config.channels).max(1);
         Ok(Self {
             ring,

@@ -139,7 +139,8 @@ impl Pulse {
         assert!(self.try_control(arguments), "pactl {arguments:?} failed");
     }
 
-    /// Plays mono samples into a sink, over and over, at most for `limit`.
+    /// Plays mono samples into a sink, over and over, at most for `limit`. 200 ms ahead, so that
+    /// a busy machine leaves no holes.
     pub fn play(&self, sink: &str, samples: &[f32], limit: Duration) -> Player {
         let mut child = Command::new("pacat")
             .args([
@@ -149,7 +150,7 @@ impl Pulse {
                 "--rate=48000",
                 "--channels=1",
             ])
-            .args(["--latency-msec=10", "-d", sink])
+            .args(["--latency-msec=200", "-d", sink])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,10 +1,8 @@
-//! Keeps ALSA's library from writing to the terminal, and puts its devices in a useful order.
+//! Keeps ALSA's library from writing to the terminal.
 #![allow(unsafe_code)] // alsa-lib's message handler is a C function pointer.
 
 use std::ffi::{c_char, c_int};
 use std::sync::Once;
-
-use crate::devices::Device;
 
 type Variadic =
     unsafe extern "C" fn(*const c_char, c_int, *const c_char, c_int, *const c_char, ...);
@@ -32,24 +30,4 @@ pub(super) fn silence() {
             tracing::debug!("alsa-lib keeps its message handler: {code}");
         }
     });
-}
-
-/// Without a server nobody chose: what people listen to goes before a display's speakers.
-pub(super) fn rank(devices: &mut [(cpal::Device, Device)]) {
-    devices.sort_by_key(|(_, info)| is_display(&info.name));
-}
-
-fn is_display(name: &str) -> bool {
-    name.contains("HDMI") || name.contains("DisplayPort")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn speakers_in_a_display_come_last() {
-        assert!(is_display("HDA Intel PCH, HDMI 0"));
-        assert!(!is_display("HDA Intel PCH, ALC257 Analog"));
-    }
 }

@@ -1,9 +1,9 @@
 //! From a device's rate to 48 kHz and back, inside the callback: allocates only when made.
 
+use cpal::ErrorKind;
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
-    Async, FixedAsync, Resampler as _, ResamplerConstructionError, SincInterpolationParameters,
-    WindowFunction,
+    Async, FixedAsync, Resampler as _, SincInterpolationParameters, WindowFunction,
 };
 
 /// Converts mono samples in blocks of 10 ms.
@@ -19,15 +19,17 @@ impl Resampler {
     ///
     /// # Errors
     /// When a rate is zero.
-    pub(crate) fn new(from: u32, to: u32) -> Result<Self, ResamplerConstructionError> {
+    pub(crate) fn new(from: u32, to: u32) -> Result<Self, cpal::Error> {
         if from == 0 || to == 0 {
-            return Err(ResamplerConstructionError::InvalidRatio(0.0));
+            return Err(ErrorKind::UnsupportedConfig.into());
         }
         let parameters =
             SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
         let block = from.div_ceil(100) as usize;
         let ratio = f64::from(to) / f64::from(from);
-        let inner = Async::new_sinc(ratio, 1.0, &parameters, block, 1, FixedAsync::Input)?;
+        let inner = Async::new_sinc(ratio, 1.0, &parameters, block, 1, FixedAsync::Input).map_err(
+            |error| cpal::Error::with_message(ErrorKind::UnsupportedConfig, error.to_string()),
+        )?;
         let output = vec![0.0; inner.output_frames_max()];
         Ok(Self {
             inner,

@@ -16,17 +16,9 @@ pub struct Node {
     pub index: CameraIndex,
 }
 
-/// The cameras by number; the first is the default, as no system has a choice of its own.
-pub fn nodes() -> Vec<Node> {
-    let mut found = found();
-    if let Some(first) = found.first_mut() {
-        first.device.default = true;
-    }
-    found
-}
-
+/// The cameras by number.
 #[cfg(target_os = "linux")]
-fn found() -> Vec<Node> {
+pub fn nodes() -> Vec<Node> {
     let node = |found: v4l2::CaptureNode| Node {
         device: Device {
             id: found.path(),
@@ -38,8 +30,9 @@ fn found() -> Vec<Node> {
     v4l2::capture_nodes().into_iter().map(node).collect()
 }
 
+/// The cameras in the system's order.
 #[cfg(not(target_os = "linux"))]
-fn found() -> Vec<Node> {
+pub fn nodes() -> Vec<Node> {
     let Ok(found) = nokhwa::query(nokhwa::utils::ApiBackend::Auto) else {
         return Vec::new();
     };

@@ -74,11 +74,8 @@ fn read(
 #[cfg(target_os = "macos")]
 fn ask_permission(shared: &Shared, name: &str) -> Result<(), SourceError> {
     let (sender, answer) = std::sync::mpsc::channel();
-    let sender = std::sync::Mutex::new(sender);
     nokhwa::nokhwa_initialize(move |allowed| {
-        if let Ok(sender) = sender.lock() {
-            let _ = sender.send(allowed);
-        }
+        let _ = sender.send(allowed);
     });
     for _ in 0..60 {
         match answer.recv_timeout(Duration::from_secs(1)) {
