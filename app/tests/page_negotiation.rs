@@ -73,7 +73,7 @@ async fn both_renegotiate_at_once_and_both_end_up_stable() -> Result<()> {
     let bench = Bench::set().await?;
     let told = bench
         .tell(
-            "const {a, b} = pair(30);
+            "const {a, b} = pair(100);
              for (const [one, first] of [[a, true], [b, false]]) { one.negotiation.meet(first); one.negotiation.settle(); }
              const before = await up({a, b});
              const fragments = () => [a, b].map(({pc}) => /ice-ufrag:(.*)/.exec(pc.localDescription.sdp)[1]).join();
@@ -81,15 +81,16 @@ async fn both_renegotiate_at_once_and_both_end_up_stable() -> Result<()> {
              for (let round = 0; round < 3; round += 1) {
                a.pc.restartIce();
                b.pc.restartIce();
-               await wait(400);
+               await wait(800);
              }
              const after = await up({a, b});
              return {before, after, renewed: fragments() !== old, bothOffered: a.offers() > 1 && b.offers() > 0,
+               yielded: a.said.filter(({type}) => type === 'answer').length,
                opened: [a.opened, b.opened], faults: [...a.faults, ...b.faults]};",
         )
         .await?;
     let expected = json!({
-        "before": true, "after": true, "renewed": true, "bothOffered": true, "opened": [1, 1], "faults": [],
+        "before": true, "after": true, "renewed": true, "bothOffered": true, "yielded": 0, "opened": [1, 1], "faults": [],
     });
     ensure!(told == expected, "{told}");
     Ok(())
@@ -102,7 +103,8 @@ async fn early_candidates_wait_and_strangers_are_dropped() -> Result<()> {
         .tell(
             "const late = [];
              const a = end('a', (message) => late.push(message));
-             const b = end('b', (message) => a.negotiation.receive(message));
+             const answers = [];
+             const b = end('b', (message) => answers.push(message));
              b.negotiation.meet(false);
              a.negotiation.meet(true);
              a.negotiation.settle();
@@ -113,7 +115,10 @@ async fn early_candidates_wait_and_strangers_are_dropped() -> Result<()> {
              for (const candidate of candidates) b.negotiation.receive(candidate);
              b.negotiation.receive({...candidates[0], call: 'another', candidate: 'candidate:nonsense'});
              b.negotiation.receive({type: 'answer', sdp: 'of a call that is over', call: 'another'});
-             b.negotiation.receive(offer);
+             await b.negotiation.receive(offer);
+             await until(() => answers.some(({type}) => type === 'candidate') && b.pc.iceGatheringState === 'complete');
+             for (const type of ['candidate', 'answer'])
+               for (const message of answers.filter((one) => one.type === type)) await a.negotiation.receive(message);
              const connected = await up({a, b});
              const {opened} = a;
              await a.negotiation.receive({...offer, call: 'another'});

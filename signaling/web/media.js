@@ -88,7 +88,8 @@ export class Sources extends EventTarget {
       return;
     }
     // Asked for together the browser puts one question; only when that fails each is tried alone.
-    const turns = { audio: ++this.#turn.audio, video: ++this.#turn.video };
+    const turns = {};
+    for (const kind of kinds) turns[kind] = ++this.#turn[kind];
     this.asking = true;
     this.#changed();
     try {

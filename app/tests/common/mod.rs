@@ -5,6 +5,7 @@
 
 pub mod chromium;
 pub mod clip;
+pub mod devtools;
 pub mod page;
 pub mod process;
 
