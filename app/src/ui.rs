@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use eframe::{egui, glow};
-use egui_system_font_provider::SystemFontProvider;
 
 use crate::snapshot::{Command, DeviceState, Phase, Pictures, Shared, Snapshot};
 use crate::text::{Language, Words};
@@ -146,9 +145,7 @@ impl Window {
     /// `None` where nothing is painted (tests).
     pub fn new(ctx: &egui::Context, gl: Option<&glow::Context>, init: WindowInit) -> Self {
         theme::apply(ctx);
-        ctx.add_font_provider(Arc::new(
-            SystemFontProvider::new().with_locale(Some(font_locale())),
-        ));
+        ctx.add_font_provider(Arc::new(theme::SystemFonts::new(font_locale())));
         let renderer = Renderer::choose(gl);
         tracing::debug!("pictures are painted as {renderer:?}");
         let WindowInit {

@@ -38,7 +38,7 @@ impl Stage {
             commands: Box::new(move |command| log.lock().unwrap().push(command)),
             pictures: pictures.clone(),
             on_shown: Some(Arc::new(move |frame| {
-                frames.lock().unwrap().push(frame.strip)
+                frames.lock().unwrap().push(frame.strip);
             })),
         });
         let harness = Harness::builder()

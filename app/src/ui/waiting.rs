@@ -111,7 +111,8 @@ fn card_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     ui.add_space(20.0);
     let size = vec2(130.0, 42.0);
     ui.horizontal(|ui| {
-        ui.add_space(ui.available_width() - size.x - 8.0);
+        ui.spacing_mut().item_spacing.x = 0.0;
+        ui.add_space(ui.available_width() - size.x);
         if widgets::text_button(ui, words.cancel, Weight::Secondary, size, true).clicked() {
             commands.push(Command::HangUp);
         }
