@@ -107,7 +107,16 @@ pub fn run(init: WindowInit, options: &WindowOptions) -> Result<(), WindowError>
         )))
     });
     eframe::run_native(TITLE, native, create)
-        .map_err(|error| WindowError::Unavailable(error.to_string()))
+        .map_err(|error| WindowError::Unavailable(reason(&error.to_string())))
+}
+
+/// What the system said, without the place in a library's source where it was noticed.
+fn reason(message: &str) -> String {
+    let noticed = message.rfind(".rs:").map(|at| &message[at + 4..]);
+    noticed
+        .and_then(|rest| rest.split_once(": "))
+        .map_or(message, |(_, said)| said)
+        .to_owned()
 }
 
 fn display_is_there() -> bool {
@@ -334,4 +343,17 @@ fn font_locale() -> &'static str {
 /// How long ago `since` was; zero if it lies ahead.
 fn passed(since: Instant) -> Duration {
     Instant::now().saturating_duration_since(since)
+}
+
+#[cfg(test)]
+mod reason_tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_desktop_is_told_without_source_lines() {
+        let told = reason("winit EventLoopError: os error at /x/linux/mod.rs:788: No X server");
+        assert_eq!(told, "No X server");
+        assert_eq!(reason("OpenGL: no context"), "OpenGL: no context");
+        assert_eq!(reason("broken.rs:7"), "broken.rs:7");
+    }
 }

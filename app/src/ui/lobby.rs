@@ -132,11 +132,19 @@ fn head_ui(ui: &mut Ui, local: &Local) -> Option<Command> {
 const SWITCH: eframe::egui::Vec2 = vec2(150.0, 34.0);
 
 fn language_ui(ui: &mut Ui, local: &Local) -> Option<Command> {
+    let words = local.words;
     let names = Language::ALL.map(Language::own_name);
     let here = Language::ALL
         .iter()
-        .position(|language| language.words().is(local.words));
-    let clicked = widgets::segmented(ui, &names, here.unwrap_or(0), SWITCH, 13.5)?;
+        .position(|language| language.words().is(words));
+    let clicked = widgets::segmented(
+        ui,
+        words.language_switch,
+        &names,
+        here.unwrap_or(0),
+        SWITCH,
+        13.5,
+    )?;
     let language = Language::ALL.get(clicked).copied()?;
     Some(Command::SetLanguage(Some(language)))
 }
@@ -234,7 +242,14 @@ fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     ui.add_space(20.0);
     let tabs = [words.start_tab, words.join_tab];
     let chosen = usize::from(local.form.join);
-    if let Some(tab) = widgets::segmented(ui, &tabs, chosen, vec2(width, 42.0), 15.0) {
+    if let Some(tab) = widgets::segmented(
+        ui,
+        words.lobby_heading,
+        &tabs,
+        chosen,
+        vec2(width, 42.0),
+        15.0,
+    ) {
         local.form.join = tab == 1;
     }
     ui.add_space(16.0);
