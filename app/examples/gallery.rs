@@ -66,13 +66,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             counter.fetch_add(1, Ordering::Relaxed);
         })),
     };
-    run(
-        init,
-        &WindowOptions {
-            size: options.size,
-            full_screen: false,
-        },
-    )?;
+    let window = WindowOptions {
+        size: options.size,
+        full_screen: false,
+    };
+    if let Err(error) = run(init, &window) {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
     running.store(false, Ordering::Relaxed);
     let seconds = started.elapsed().as_secs_f32();
     println!(

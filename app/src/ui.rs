@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use eframe::{egui, glow};
-use egui_system_font_provider::SystemFontProvider;
 
 use crate::snapshot::{Command, DeviceState, Phase, Pictures, Shared, Snapshot};
 use crate::text::{Language, Words};
@@ -108,7 +107,16 @@ pub fn run(init: WindowInit, options: &WindowOptions) -> Result<(), WindowError>
         )))
     });
     eframe::run_native(TITLE, native, create)
-        .map_err(|error| WindowError::Unavailable(error.to_string()))
+        .map_err(|error| WindowError::Unavailable(reason(&error.to_string())))
+}
+
+/// What the system said, without the place in a library's source where it was noticed.
+fn reason(message: &str) -> String {
+    let noticed = message.rfind(".rs:").map(|at| &message[at + 4..]);
+    noticed
+        .and_then(|rest| rest.split_once(": "))
+        .map_or(message, |(_, said)| said)
+        .to_owned()
 }
 
 /// Whether a window could be opened at all.
@@ -147,9 +155,7 @@ impl Window {
     /// `None` where nothing is painted (tests).
     pub fn new(ctx: &egui::Context, gl: Option<&glow::Context>, init: WindowInit) -> Self {
         theme::apply(ctx);
-        ctx.add_font_provider(Arc::new(
-            SystemFontProvider::new().with_locale(Some(font_locale())),
-        ));
+        ctx.add_font_provider(Arc::new(theme::SystemFonts::new(font_locale())));
         let renderer = Renderer::choose(gl);
         tracing::debug!("pictures are painted as {renderer:?}");
         let WindowInit {
@@ -338,4 +344,17 @@ fn font_locale() -> &'static str {
 /// How long ago `since` was; zero if it lies ahead.
 fn passed(since: Instant) -> Duration {
     Instant::now().saturating_duration_since(since)
+}
+
+#[cfg(test)]
+mod reason_tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_desktop_is_told_without_source_lines() {
+        let told = reason("winit EventLoopError: os error at /x/linux/mod.rs:788: No X server");
+        assert_eq!(told, "No X server");
+        assert_eq!(reason("OpenGL: no context"), "OpenGL: no context");
+        assert_eq!(reason("broken.rs:7"), "broken.rs:7");
+    }
 }

@@ -145,9 +145,6 @@ pub fn bar_ui(
     });
     if toggle_panel {
         local.call.panel = !local.call.panel;
-        if local.call.panel {
-            commands.push(Command::RefreshDevices);
-        }
     }
     if local.call.panel {
         commands.extend(panel_ui(ui, area, rect, snapshot, local));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eframe::egui::{
     Align, Align2, Color32, CornerRadius, CursorIcon, Event, FontId, Frame, Id, Label, Layout,
-    Margin, Modal, Rect, Role, Sense, Shadow, Stroke, StrokeKind, Ui, Vec2, pos2, vec2,
+    Margin, Memory, Modal, Rect, Role, Sense, Shadow, Stroke, StrokeKind, Ui, Vec2, pos2, vec2,
 };
 
 use super::icons::Icon;
@@ -92,7 +92,7 @@ fn controls_opacity(ui: &Ui, area: Rect, snapshot: &Snapshot, local: &mut Local)
         call.active_at = Some(now);
     }
     let left = HIDES_AFTER - (now - call.active_at.unwrap_or(now));
-    let focused = ui.memory(|memory| memory.focused()).is_some();
+    let focused = ui.memory(Memory::focused).is_some();
     let calm = matches!(snapshot.phase, Phase::InCall { .. });
     let held = !calm || over_bar || focused || call.panel || call.leaving;
     let visible = held || left > 0.0;
@@ -151,7 +151,10 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
     } else {
         words.peer_camera_off
     };
-    let below = Rect::from_min_max(pos2(area.left() + 24.0, centre.y + 78.0), area.max);
+    let below = Rect::from_min_max(
+        pos2(area.left() + 24.0, centre.y + 78.0),
+        pos2(area.right() - 24.0, area.bottom()),
+    );
     widgets::within(ui, below, |ui| {
         ui.vertical_centered(|ui| ui.label(theme::weak(sentence, 16.0)));
     });
@@ -405,7 +408,7 @@ fn leave_ui(ui: &mut Ui, local: &mut Local) -> Option<Command> {
                 let size = vec2(144.0, 42.0);
                 let stay = widgets::text_button(ui, words.stay, Weight::Secondary, size, true);
                 let leave = widgets::text_button(ui, words.leave, Weight::Danger, size, true);
-                if ui.memory(|memory| memory.focused()).is_none() {
+                if ui.memory(Memory::focused).is_none() {
                     leave.request_focus();
                 }
                 if stay.clicked() {

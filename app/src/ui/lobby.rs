@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use eframe::egui::{
-    CornerRadius, CursorIcon, FontId, Id, Key, Rect, Role, ScrollArea, Sense, Shadow, Stroke,
-    StrokeKind, Ui, WidgetInfo, pos2, vec2,
+    Align, CornerRadius, CursorIcon, FontId, Id, Key, Label, Layout, Rect, Role, ScrollArea, Sense,
+    Shadow, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::icons::{Icon, square};
@@ -79,11 +79,7 @@ pub fn lobby_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Comm
             .show(ui, |ui| {
                 margins(ui, 20.0, |ui| {
                     ui.add_space(14.0);
-                    ui.horizontal(|ui| {
-                        ui.label(theme::strong(super::TITLE, 17.0));
-                        ui.add_space(ui.available_width() - SWITCH.x);
-                        commands.extend(language_ui(ui, local));
-                    });
+                    commands.extend(head_ui(ui, local));
                     ui.add_space(14.0);
                     commands.extend(preview_ui(ui, snapshot, local, area.height() * 0.62));
                     ui.add_space(24.0);
@@ -121,14 +117,34 @@ fn margins(ui: &mut Ui, side: f32, add: impl FnOnce(&mut Ui)) {
         .show(ui, add);
 }
 
+/// Title and language, above a single column.
+fn head_ui(ui: &mut Ui, local: &Local) -> Option<Command> {
+    let size = vec2(ui.available_width(), SWITCH.y);
+    let (head, _) = ui.allocate_exact_size(size, Sense::hover());
+    widgets::within(ui, head, |ui| {
+        let title = Label::new(theme::strong(super::TITLE, 17.0));
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| ui.add(title));
+    });
+    let switch = Rect::from_min_max(head.right_top() - vec2(SWITCH.x, 0.0), head.max);
+    widgets::within(ui, switch, |ui| language_ui(ui, local))
+}
+
 const SWITCH: eframe::egui::Vec2 = vec2(150.0, 34.0);
 
 fn language_ui(ui: &mut Ui, local: &Local) -> Option<Command> {
+    let words = local.words;
     let names = Language::ALL.map(Language::own_name);
     let here = Language::ALL
         .iter()
-        .position(|language| language.words().is(local.words));
-    let clicked = widgets::segmented(ui, &names, here.unwrap_or(0), SWITCH, 13.5)?;
+        .position(|language| language.words().is(words));
+    let clicked = widgets::segmented(
+        ui,
+        words.language_switch,
+        &names,
+        here.unwrap_or(0),
+        SWITCH,
+        13.5,
+    )?;
     let language = Language::ALL.get(clicked).copied()?;
     Some(Command::SetLanguage(Some(language)))
 }
@@ -226,7 +242,14 @@ fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     ui.add_space(20.0);
     let tabs = [words.start_tab, words.join_tab];
     let chosen = usize::from(local.form.join);
-    if let Some(tab) = widgets::segmented(ui, &tabs, chosen, vec2(width, 42.0), 15.0) {
+    if let Some(tab) = widgets::segmented(
+        ui,
+        words.lobby_heading,
+        &tabs,
+        chosen,
+        vec2(width, 42.0),
+        15.0,
+    ) {
         local.form.join = tab == 1;
     }
     ui.add_space(16.0);
@@ -249,11 +272,9 @@ fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     let size = vec2(width, 48.0);
     let clicked =
         widgets::text_button(ui, label, Weight::Primary, size, action.is_some()).clicked();
-    if clicked || entered {
-        if let Some(action) = action {
-            commands.extend(local.form.take_name(snapshot));
-            commands.push(action);
-        }
+    if let Some(action) = action.filter(|_| clicked || entered) {
+        commands.extend(local.form.take_name(snapshot));
+        commands.push(action);
     }
     commands
 }

@@ -34,9 +34,11 @@ pub fn notices_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
         .retain(|id, _| snapshot.notices.iter().any(|notice| notice.id == *id));
     for notice in &snapshot.notices {
         let since = *toasts.seen.entry(notice.id).or_insert(now);
-        if !notice.error {
+        if !notice.error && since.is_finite() {
             let left = NEWS_STAYS - (now - since);
             if left <= 0.0 {
+                // Once: it stays in sight until the engine has heard.
+                toasts.seen.insert(notice.id, f64::INFINITY);
                 commands.push(Command::Dismiss(notice.id));
             } else {
                 ui.ctx()

@@ -27,9 +27,7 @@ pub fn devices_ui(
         chosen: settings.camera.as_deref(),
         failure: failure(&snapshot.camera).filter(|_| tell_camera),
     };
-    if let Some(choice) = camera.ui(ui, words) {
-        commands.push(Command::ChooseCamera(choice));
-    }
+    commands.extend(camera.ui(ui, words, Command::ChooseCamera));
     ui.add_space(13.0);
     let microphone = Picker {
         icon: Icon::Microphone,
@@ -39,9 +37,7 @@ pub fn devices_ui(
         chosen: settings.microphone.as_deref(),
         failure: failure(&snapshot.microphone),
     };
-    if let Some(choice) = microphone.ui(ui, words) {
-        commands.push(Command::ChooseMicrophone(choice));
-    }
+    commands.extend(microphone.ui(ui, words, Command::ChooseMicrophone));
     ui.add_space(10.0);
     widgets::meter(ui, snapshot.meter(), words.microphone_level);
     ui.add_space(13.0);
@@ -53,9 +49,7 @@ pub fn devices_ui(
         chosen: settings.speaker.as_deref(),
         failure: failure(&snapshot.speaker),
     };
-    if let Some(choice) = speaker.ui(ui, words) {
-        commands.push(Command::ChooseSpeaker(choice));
-    }
+    commands.extend(speaker.ui(ui, words, Command::ChooseSpeaker));
     commands
 }
 
@@ -76,10 +70,15 @@ struct Picker<'a> {
 }
 
 impl Picker<'_> {
-    /// `Some(choice)` when another device was chosen.
-    fn ui(&self, ui: &mut Ui, words: &Words) -> Option<Option<String>> {
+    /// Opening the list looks for devices again; `choose` tells what was chosen from it.
+    fn ui(
+        &self,
+        ui: &mut Ui,
+        words: &Words,
+        choose: impl FnOnce(Option<String>) -> Command,
+    ) -> Vec<Command> {
         let caption = widgets::caption(ui, self.label);
-        let mut picked = None;
+        let (mut picked, mut commands) = (None, Vec::new());
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = 8.0;
             let (place, _) = ui.allocate_exact_size(
@@ -111,13 +110,16 @@ impl Picker<'_> {
                 })
                 .show_ui(ui, |ui| picked = self.choices(ui, words))
                 .response;
-            response.labelled_by(caption.id);
+            if response.labelled_by(caption.id).clicked() {
+                commands.push(Command::RefreshDevices);
+            }
         });
         if let Some(reason) = self.failure {
             ui.add_space(6.0);
             ui.label(theme::weak(reason, 13.0).color(theme::RED_HOVER));
         }
-        picked
+        commands.extend(picked.map(choose));
+        commands
     }
 
     fn shown_name(&self, words: &Words) -> String {

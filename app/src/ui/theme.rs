@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use eframe::egui::epaint::text::{FallbackRequest, FontInsert, FontProvider};
 use eframe::egui::{
     self, Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, RichText,
     Shadow, Stroke, TextStyle, vec2,
 };
+use egui_system_font_provider::SystemFontProvider;
 
 /// The window's ground.
 pub const BACKGROUND: Color32 = Color32::from_rgb(15, 17, 22);
@@ -64,6 +66,26 @@ pub fn apply(ctx: &egui::Context) {
     ctx.set_fonts(fonts());
     ctx.set_theme(egui::Theme::Dark);
     ctx.style_mut_of(egui::Theme::Dark, style);
+}
+
+/// The system's fonts for what ours lack (Chinese, emoji), unhinted: at small sizes hinting
+/// merges the many horizontal strokes of a character into a line that looks struck through.
+pub struct SystemFonts(SystemFontProvider);
+
+impl SystemFonts {
+    /// Starts looking for fonts, in the background. `locale` picks the shapes of characters
+    /// that several languages share.
+    pub fn new(locale: &str) -> Self {
+        Self(SystemFontProvider::new().with_locale(Some(locale)))
+    }
+}
+
+impl FontProvider for SystemFonts {
+    fn font_for(&self, request: &FallbackRequest<'_>) -> Option<FontInsert> {
+        let mut found = self.0.font_for(request)?;
+        found.data.tweak.hinting = Some(false);
+        Some(found)
+    }
 }
 
 fn fonts() -> FontDefinitions {

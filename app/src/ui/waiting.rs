@@ -43,22 +43,24 @@ pub fn waiting_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
         pos2(area.center().x - width / 2.0, top.round()),
         vec2(width, free - 12.0),
     );
+    let tight = area.height() < 520.0;
+    let (side, above) = if tight { (22.0, 18.0) } else { (28.0, 26.0) };
     widgets::within(ui, place, |ui| {
         let card = Frame::NONE
             .fill(Color32::from_rgba_unmultiplied(20, 22, 28, 238))
             .stroke(Stroke::new(1.0, Color32::from_white_alpha(24)))
             .corner_radius(CornerRadius::same(20))
             .shadow(theme::SHADOW)
-            .inner_margin(Margin::symmetric(28, 26))
+            .inner_margin(Margin::symmetric(side as i8, above as i8))
             .show(ui, |ui| {
-                ui.set_width(width - 56.0);
+                ui.set_width(width - 2.0 * side);
                 let shown = eframe::egui::ScrollArea::vertical()
-                    .max_height(free - 76.0)
+                    .max_height(free - 24.0 - 2.0 * above)
                     .show(ui, |ui| card_ui(ui, snapshot, local));
                 commands.extend(shown.inner);
                 shown.content_size.y
             });
-        let used = card.inner + 52.0;
+        let used = card.inner + 2.0 * above;
         if known.is_none_or(|known| (known - used).abs() > 0.5) {
             ui.data_mut(|data| data.insert_temp(id, used));
             ui.ctx().request_discard("the height of the card changed");
@@ -97,10 +99,10 @@ fn card_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     ui.label(theme::weak(words.room_named(room), 15.0));
     match invite {
         Some(Some(link)) => {
-            ui.add_space(20.0);
+            ui.add_space(16.0);
             ui.label(theme::plain(words.waiting_explained, 15.0));
             ui.add_space(12.0);
-            invite_ui(ui, link, local);
+            link_ui(ui, link);
         }
         Some(None) => {
             ui.add_space(16.0);
@@ -108,20 +110,22 @@ fn card_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
         }
         None => {}
     }
-    ui.add_space(20.0);
-    let size = vec2(130.0, 42.0);
+    ui.add_space(16.0);
     ui.horizontal(|ui| {
-        ui.add_space(ui.available_width() - size.x - 8.0);
+        ui.spacing_mut().item_spacing.x = 12.0;
+        let size = vec2(120.0, 48.0);
         if widgets::text_button(ui, words.cancel, Weight::Secondary, size, true).clicked() {
             commands.push(Command::HangUp);
+        }
+        if let Some(Some(link)) = invite {
+            copy_ui(ui, link, local);
         }
     });
     commands
 }
 
-/// The link, large, and the button that copies it.
-fn invite_ui(ui: &mut Ui, link: &str, local: &mut Local) {
-    let words = local.words;
+/// The link, large.
+fn link_ui(ui: &mut Ui, link: &str) {
     Frame::NONE
         .fill(theme::FIELD)
         .stroke(Stroke::new(1.0, theme::EDGE))
@@ -139,7 +143,11 @@ fn invite_ui(ui: &mut Ui, link: &str, local: &mut Local) {
                     .selectable(true),
             );
         });
-    ui.add_space(12.0);
+}
+
+/// The button that copies the link, as wide as there is room.
+fn copy_ui(ui: &mut Ui, link: &str, local: &mut Local) {
+    let words = local.words;
     let now = ui.input(|input| input.time);
     let copied = local
         .call

@@ -225,12 +225,14 @@ pub fn field(
 /// A switch between two or more tabs; returns the one clicked.
 pub fn segmented(
     ui: &mut Ui,
+    name: &str,
     labels: &[&str],
     chosen: usize,
     size: Vec2,
     font: f32,
 ) -> Option<usize> {
-    let (rect, _) = ui.allocate_exact_size(size, Sense::hover());
+    let (rect, group) = ui.allocate_exact_size(size, Sense::hover());
+    group.widget_info(|| WidgetInfo::labeled(Role::TabList, ui.is_enabled(), name));
     let radius = f32::from(theme::RADIUS);
     ui.painter()
         .rect_filled(rect, CornerRadius::from(radius), theme::SURFACE);
