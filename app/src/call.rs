@@ -227,7 +227,11 @@ impl Call {
                 effects.push(Effect::StartServer(room));
                 effects
             }
-            Input::Join { server, room, invite } => {
+            Input::Join {
+                server,
+                room,
+                invite,
+            } => {
                 let mut effects = self.leave();
                 self.invite = invite;
                 self.phase = Phase::Joining { room: room.clone() };
@@ -238,7 +242,10 @@ impl Call {
             Input::Hosted { server, invite } => match &self.phase {
                 Phase::Joining { room } if self.hosting => {
                     self.invite = invite;
-                    vec![Effect::Dial { server, room: room.clone() }]
+                    vec![Effect::Dial {
+                        server,
+                        room: room.clone(),
+                    }]
                 }
                 _ => vec![],
             },
@@ -289,14 +296,19 @@ impl Call {
     }
 
     fn handle_server(&mut self, event: ServerEvent, now: Instant) -> Vec<Effect> {
-        let Some(room) = self.room() else { return vec![] };
+        let Some(room) = self.room() else {
+            return vec![];
+        };
         self.said_lost = false;
         match event {
             ServerEvent::Created { .. } => {
                 let acts = self.negotiation.handle_parted();
                 let effects = self.perform(acts);
                 self.part();
-                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
+                self.phase = Phase::Waiting {
+                    room,
+                    invite: self.invite.clone(),
+                };
                 effects
             }
             ServerEvent::Join { .. } => self.meet(true, room, now),
@@ -321,11 +333,16 @@ impl Call {
                 }
             },
             ServerEvent::Bye { reason, .. } => {
-                let Some(peer) = self.peer.clone() else { return vec![] };
+                let Some(peer) = self.peer.clone() else {
+                    return vec![];
+                };
                 let acts = self.negotiation.handle_parted();
                 let mut effects = self.perform(acts);
                 self.part();
-                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
+                self.phase = Phase::Waiting {
+                    room,
+                    invite: self.invite.clone(),
+                };
                 effects.push(Effect::Tell(match reason {
                     ByeReason::Left | ByeReason::Replaced => News::PeerLeft(peer.name),
                     ByeReason::Lost => News::PeerLost(peer.name),
@@ -349,22 +366,36 @@ impl Call {
 
     /// Someone took the other seat, or we took the second one.
     fn meet(&mut self, initiator: bool, room: String, now: Instant) -> Vec<Effect> {
-        let hello = PeerMessage::Hello { name: self.name.clone() };
-        let acts = self.negotiation.handle_met(initiator, [hello, self.state()]);
+        let hello = PeerMessage::Hello {
+            name: self.name.clone(),
+        };
+        let acts = self
+            .negotiation
+            .handle_met(initiator, [hello, self.state()]);
         let effects = self.perform(acts);
         self.part();
-        self.peer = Some(Peer { name: String::new(), audio: true, video: true });
+        self.peer = Some(Peer {
+            name: String::new(),
+            audio: true,
+            video: true,
+        });
         self.ready_at = Some(now);
         self.phase = Phase::Connecting { room };
         effects
     }
 
     fn handle_message(&mut self, message: PeerMessage, room: String) -> Vec<Effect> {
-        let Some(peer) = &mut self.peer else { return vec![] };
+        let Some(peer) = &mut self.peer else {
+            return vec![];
+        };
         let mut effects = Vec::new();
         match &message {
             PeerMessage::Hello { name } => peer.name.clone_from(name),
-            PeerMessage::State { audio, video, screen } => {
+            PeerMessage::State {
+                audio,
+                video,
+                screen,
+            } => {
                 (peer.audio, peer.video) = (*audio, *video || *screen);
                 if let Some(id) = self.connection {
                     effects.push(Effect::PeerSendsVideo(id, *video || *screen));
@@ -376,7 +407,10 @@ impl Call {
                 let acts = self.negotiation.handle_parted();
                 effects.extend(self.perform(acts));
                 self.part();
-                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
+                self.phase = Phase::Waiting {
+                    room,
+                    invite: self.invite.clone(),
+                };
                 effects.push(Effect::Tell(News::PeerLeft(name)));
             }
             _ => {}
@@ -388,7 +422,9 @@ impl Call {
     }
 
     fn handle_peer(&mut self, id: ConnectionId, event: PeerEvent, now: Instant) -> Vec<Effect> {
-        let Some(room) = self.room() else { return vec![] };
+        let Some(room) = self.room() else {
+            return vec![];
+        };
         match event {
             PeerEvent::Candidate(candidate) => {
                 let acts = self.negotiation.handle_local_candidate(candidate);
@@ -417,7 +453,9 @@ impl Call {
     }
 
     fn handle_server_lost(&mut self, reason: String) -> Vec<Effect> {
-        let Some(room) = self.room() else { return vec![] };
+        let Some(room) = self.room() else {
+            return vec![];
+        };
         if !matches!(self.phase, Phase::Joining { .. }) {
             self.phase = Phase::Reconnecting { room };
         }
@@ -430,7 +468,11 @@ impl Call {
     }
 
     fn state(&self) -> PeerMessage {
-        PeerMessage::State { audio: self.audio, video: self.video, screen: false }
+        PeerMessage::State {
+            audio: self.audio,
+            video: self.video,
+            screen: false,
+        }
     }
 
     fn room(&self) -> Option<String> {

@@ -149,7 +149,11 @@ impl Engine {
     pub fn new(options: EngineOptions, reports: mpsc::UnboundedSender<Report>) -> Self {
         let (events, incoming) = mpsc::unbounded_channel();
         let local_events = events.clone();
-        let preview = options.pictures.as_ref().map(|p| Arc::clone(&p.local)).unwrap_or_default();
+        let preview = options
+            .pictures
+            .as_ref()
+            .map(|p| Arc::clone(&p.local))
+            .unwrap_or_default();
         let local = Arc::new(LocalMedia::new(
             preview,
             Arc::clone(&options.log),
@@ -195,7 +199,10 @@ impl Engine {
     /// Runs until [`Command::Quit`], or until nobody can send commands any more. Leaves the
     /// room, closes all devices and completes the files before it returns.
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let name = self.name.clone().unwrap_or_else(|| self.settings.name.clone());
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| self.settings.name.clone());
         self.input(Input::Name(name)).await;
         self.devices.enter_lobby(&self.local);
         self.announce_state().await;
@@ -235,7 +242,8 @@ impl Engine {
             Command::HangUp => self.input(Input::HangUp).await,
             Command::SetMicrophone(on) => {
                 self.settings.microphone_on = on;
-                self.devices.set_microphone(&self.local, on, self.call.phase());
+                self.devices
+                    .set_microphone(&self.local, on, self.call.phase());
                 self.announce_state().await;
                 self.save();
             }
@@ -287,7 +295,10 @@ impl Engine {
                     hosted: true,
                     when: unix_seconds(),
                 });
-                self.input(Input::Host { room: name.as_str().to_owned() }).await;
+                self.input(Input::Host {
+                    room: name.as_str().to_owned(),
+                })
+                .await;
             }
             Err(error) => self.tell(News::HostFailed(error.to_string())),
         }
@@ -327,13 +338,21 @@ impl Engine {
                 }
             }
             Event::Line(line, update) => {
-                if self.line.as_ref().is_some_and(|(current, _)| *current == line) {
+                if self
+                    .line
+                    .as_ref()
+                    .is_some_and(|(current, _)| *current == line)
+                {
                     self.line_update(update).await;
                 }
             }
             Event::Devices(list) => self.snapshot.devices = Arc::new(list),
             Event::Pair(id, pair) => {
-                if self.session.as_ref().is_some_and(|(current, _)| *current == id) {
+                if self
+                    .session
+                    .as_ref()
+                    .is_some_and(|(current, _)| *current == id)
+                {
                     self.pair = pair;
                 }
             }
@@ -343,7 +362,10 @@ impl Engine {
     async fn local_event(&mut self, event: LocalEvent) {
         if let Some(fault) = self.devices.handle(&event) {
             let sentence = fault.sentence.clone();
-            let _ = self.reports.send(Report::Device { sentence, asked: fault.asked });
+            let _ = self.reports.send(Report::Device {
+                sentence,
+                asked: fault.asked,
+            });
             // In the lobby the place of the picture says it.
             if *self.call.phase() != Phase::Lobby {
                 self.push_notice(fault.sentence, true);
@@ -404,7 +426,10 @@ impl Engine {
     }
 
     fn call_label(&self) -> String {
-        self.entering.as_ref().map(|room| room.name().to_owned()).unwrap_or_default()
+        self.entering
+            .as_ref()
+            .map(|room| room.name().to_owned())
+            .unwrap_or_default()
     }
 
     async fn perform(&mut self, effect: Effect) -> Option<Input> {
@@ -418,10 +443,10 @@ impl Engine {
                 }
             }
             Effect::Send(message) => {
-                if let Some((_, line)) = &self.line {
-                    if let Err(error) = line.send(message.to_json()) {
-                        tracing::warn!(%error, "a message to the other end");
-                    }
+                if let Some((_, line)) = &self.line
+                    && let Err(error) = line.send(message.to_json())
+                {
+                    tracing::warn!(%error, "a message to the other end");
                 }
             }
             Effect::Open(id, ice_servers) => return self.open(id, ice_servers).await,
@@ -492,26 +517,38 @@ impl Engine {
                     let _ = self.reports.send(Report::Said(said));
                 }
                 self.hosting = Some(hosting);
-                Input::Hosted { server, invite: Some(invite) }
+                Input::Hosted {
+                    server,
+                    invite: Some(invite),
+                }
             }
             Ok(Hosted::Elsewhere(server)) => {
                 let said = format!("a Visavis server runs at {server} already: joining there");
                 let _ = self.reports.send(Report::Said(said));
                 let invite = CallLink::new(server.clone(), room).to_string();
-                Input::Hosted { server: server.to_string(), invite: Some(invite) }
+                Input::Hosted {
+                    server: server.to_string(),
+                    invite: Some(invite),
+                }
             }
             Err(error) => Input::HostFailed(error.to_string()),
         }
     }
 
     fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
-        let server = server.parse::<ServerUrl>().map_err(|error| error.to_string());
+        let server = server
+            .parse::<ServerUrl>()
+            .map_err(|error| error.to_string());
         let room = RoomName::parse(room).map_err(|error| error.to_string());
         let (server, room) = match server.and_then(|server| Ok((server, room?))) {
             Ok(both) => both,
             Err(reason) => return Some(Input::ServerRefused(reason)),
         };
-        let options = ClientOptions { server, room, give_up_after: self.give_up_after };
+        let options = ClientOptions {
+            server,
+            room,
+            give_up_after: self.give_up_after,
+        };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;
@@ -550,8 +587,7 @@ impl Engine {
             }
             None => Arc::new(move |frame| shown.note(&frame)),
         };
-        let session =
-            Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
+        let session = Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
         match session {
             Ok(session) => {
                 self.session = Some((id, session));
@@ -563,7 +599,9 @@ impl Engine {
 
     /// The pair is nominated a little after the connection is up.
     fn look_up_pair(&self, id: ConnectionId) {
-        let Some((_, session)) = &self.session else { return };
+        let Some((_, session)) = &self.session else {
+            return;
+        };
         let (peer, events) = (Arc::clone(session.peer()), self.events.clone());
         tokio::spawn(async move {
             for _ in 0..20 {
@@ -629,7 +667,11 @@ impl Engine {
         }
         self.next_notice += 1;
         let stay = if error { ERRORS_STAY } else { NEWS_STAY };
-        let notice = Notice { id: self.next_notice, error, text };
+        let notice = Notice {
+            id: self.next_notice,
+            error,
+            text,
+        };
         self.notices.push((notice, Instant::now() + stay));
     }
 
@@ -658,13 +700,20 @@ impl Engine {
         self.snapshot.camera = self.devices.camera.clone();
         self.snapshot.microphone = self.devices.microphone.clone();
         self.snapshot.speaker = self.devices.speaker.clone();
-        self.snapshot.notices = self.notices.iter().map(|(notice, _)| notice.clone()).collect();
+        self.snapshot.notices = self
+            .notices
+            .iter()
+            .map(|(notice, _)| notice.clone())
+            .collect();
         self.shared.publish(self.snapshot.clone());
     }
 
     fn write_statistics(&mut self) {
         let Some(stats) = &mut self.stats else { return };
-        let counters = self.session.as_ref().map(|(id, session)| (*id, session.counters()));
+        let counters = self
+            .session
+            .as_ref()
+            .map(|(id, session)| (*id, session.counters()));
         let facts = statistics::Facts {
             phase: self.call.phase(),
             initiator: self.call.initiator(),

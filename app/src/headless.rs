@@ -108,9 +108,14 @@ pub fn stats_sink(path: &Path) -> anyhow::Result<StatsSink> {
 /// A link is joined, a name with a server too; a bare name is hosted.
 pub fn first_command(target: &str, server: Option<&str>) -> Command {
     if server.is_some() || target.contains('/') {
-        Command::Join { target: target.to_owned(), server: server.map(str::to_owned) }
+        Command::Join {
+            target: target.to_owned(),
+            server: server.map(str::to_owned),
+        }
     } else {
-        Command::Host { room: target.to_owned() }
+        Command::Host {
+            room: target.to_owned(),
+        }
     }
 }
 
@@ -164,7 +169,10 @@ fn phase_line(phase: &Phase) -> Option<String> {
     Some(match phase {
         Phase::Lobby => return None,
         Phase::Joining { room } => format!("Joining {room}"),
-        Phase::Waiting { invite: Some(invite), .. } => {
+        Phase::Waiting {
+            invite: Some(invite),
+            ..
+        } => {
             format!("Waiting for the other person. Invite: {invite}")
         }
         Phase::Waiting { room, .. } => format!("Waiting for the other person in {room}"),

@@ -41,9 +41,7 @@ pub async fn host(room: &RoomName, may_join: bool) -> Result<Hosted, BindError> 
         Ok(server) => (server, None),
         Err(BindError::InUse(_)) => {
             let local = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
-            if may_join
-                && let Probe::Visavis { .. } = visavis_signaling::probe(local).await
-            {
+            if may_join && let Probe::Visavis { .. } = visavis_signaling::probe(local).await {
                 return Ok(Hosted::Elsewhere(local.into()));
             }
             (bind(0, room).await?, Some(PORT))

@@ -12,9 +12,13 @@ use visavis_signaling::cli::{ServeArgs, ServeError};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // The stack's own chatter only on request: `RUST_LOG=debug`.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("error,visavis=warn,visavis_media=warn,visavis_signaling=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("error,visavis=warn,visavis_media=warn,visavis_signaling=info")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -36,7 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         None => window::run(&runtime, None),
         Some(CliCommand::Call(args)) if args.headless => runtime.block_on(headless::run(*args)),
-        Some(CliCommand::Call(args)) => window::run(&runtime, Some(*args)),
+        Some(CliCommand::Call(args)) => window::run(&runtime, Some(&args)),
         Some(CliCommand::Serve(args)) => Ok(runtime.block_on(serve(&args))),
         Some(CliCommand::Devices { .. }) => unreachable!("done above"),
     }
@@ -64,8 +68,11 @@ fn devices(json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let kinds =
-        [("camera", &list.cameras), ("microphone", &list.microphones), ("speaker", &list.speakers)];
+    let kinds = [
+        ("camera", &list.cameras),
+        ("microphone", &list.microphones),
+        ("speaker", &list.speakers),
+    ];
     for (kind, devices) in kinds {
         for device in devices {
             let default = if device.default { " (default)" } else { "" };

@@ -88,8 +88,15 @@ impl Negotiation {
     pub fn handle_parted(&mut self) -> Vec<Act> {
         let settled = self.settled;
         let had_connection = self.connection.is_some();
-        *self = Self { settled, ..Self::default() };
-        if had_connection { vec![Act::Close] } else { vec![] }
+        *self = Self {
+            settled,
+            ..Self::default()
+        };
+        if had_connection {
+            vec![Act::Close]
+        } else {
+            vec![]
+        }
     }
 
     /// Our sources are ready, or known to be absent. `call` marks a connection we may open.
@@ -124,8 +131,17 @@ impl Negotiation {
             }
             PeerMessage::Offer { sdp, call } => self.handle_offer(sdp, call),
             PeerMessage::Answer { sdp, call } => self.handle_answer(sdp, call.as_ref()),
-            PeerMessage::Candidate { candidate, id, label, call } => {
-                let candidate = Candidate { candidate, mid: id, mline_index: label };
+            PeerMessage::Candidate {
+                candidate,
+                id,
+                label,
+                call,
+            } => {
+                let candidate = Candidate {
+                    candidate,
+                    mid: id,
+                    mline_index: label,
+                };
                 self.handle_candidate(call, candidate)
             }
             PeerMessage::State { .. } | PeerMessage::Bye => vec![],
@@ -138,8 +154,11 @@ impl Negotiation {
         {
             return vec![];
         }
-        self.connection =
-            Some(Connection { call: Some(call.to_owned()), offered: true, described: false });
+        self.connection = Some(Connection {
+            call: Some(call.to_owned()),
+            offered: true,
+            described: false,
+        });
         vec![Act::Open, Act::Offer]
     }
 
@@ -154,14 +173,21 @@ impl Negotiation {
     }
 
     fn handle_offer(&mut self, sdp: String, call: Option<String>) -> Vec<Act> {
-        let known = self.connection.as_ref().is_some_and(|connection| !connection.foreign(&call));
+        let known = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| !connection.foreign(&call));
         let mut acts = Vec::new();
         if !known {
             // Only the initiator may begin a call, or begin it anew; all else is of one past.
             if self.initiator {
                 return vec![];
             }
-            self.connection = Some(Connection { call, offered: false, described: false });
+            self.connection = Some(Connection {
+                call,
+                offered: false,
+                described: false,
+            });
             acts.push(Act::Open);
         } else if let Some(connection) = &mut self.connection
             && connection.offered
@@ -177,7 +203,9 @@ impl Negotiation {
     }
 
     fn handle_answer(&mut self, sdp: String, call: Option<&String>) -> Vec<Act> {
-        let Some(connection) = &mut self.connection else { return vec![] };
+        let Some(connection) = &mut self.connection else {
+            return vec![];
+        };
         if !connection.offered || connection.foreign(&call.cloned()) {
             return vec![];
         }
@@ -191,7 +219,11 @@ impl Negotiation {
     fn handle_candidate(&mut self, call: Option<String>, candidate: Candidate) -> Vec<Act> {
         match &self.connection {
             Some(connection) if connection.described => {
-                if connection.foreign(&call) { vec![] } else { vec![Act::AddCandidate(candidate)] }
+                if connection.foreign(&call) {
+                    vec![]
+                } else {
+                    vec![Act::AddCandidate(candidate)]
+                }
             }
             _ => {
                 if self.queued.len() < MAX_QUEUED {
@@ -203,7 +235,9 @@ impl Negotiation {
     }
 
     fn queued_candidates(&mut self) -> Vec<Act> {
-        let Some(connection) = &self.connection else { return vec![] };
+        let Some(connection) = &self.connection else {
+            return vec![];
+        };
         std::mem::take(&mut self.queued)
             .into_iter()
             .filter(|(call, _)| !connection.foreign(call))
@@ -213,16 +247,25 @@ impl Negotiation {
 
     /// [`Act::Offer`] was done: tell it.
     pub fn handle_offer_made(&mut self, sdp: String) -> Vec<Act> {
-        let Some(connection) = &self.connection else { return vec![] };
-        vec![Act::Send(PeerMessage::Offer { sdp, call: connection.call.clone() })]
+        let Some(connection) = &self.connection else {
+            return vec![];
+        };
+        vec![Act::Send(PeerMessage::Offer {
+            sdp,
+            call: connection.call.clone(),
+        })]
     }
 
     /// [`Act::Answer`] was done: tell it, and add what waited for the offer.
     pub fn handle_answer_made(&mut self, sdp: String) -> Vec<Act> {
-        let Some(connection) = &mut self.connection else { return vec![] };
+        let Some(connection) = &mut self.connection else {
+            return vec![];
+        };
         connection.described = true;
-        let mut acts =
-            vec![Act::Send(PeerMessage::Answer { sdp, call: connection.call.clone() })];
+        let mut acts = vec![Act::Send(PeerMessage::Answer {
+            sdp,
+            call: connection.call.clone(),
+        })];
         acts.extend(self.queued_candidates());
         acts
     }
@@ -240,7 +283,9 @@ impl Negotiation {
 
     /// A candidate of ours, to be told.
     pub fn handle_local_candidate(&mut self, candidate: Candidate) -> Vec<Act> {
-        let Some(connection) = &self.connection else { return vec![] };
+        let Some(connection) = &self.connection else {
+            return vec![];
+        };
         vec![Act::Send(PeerMessage::Candidate {
             candidate: candidate.candidate,
             id: candidate.mid,
@@ -263,21 +308,35 @@ mod tests {
 
     fn greeting() -> [PeerMessage; 2] {
         [
-            PeerMessage::Hello { name: "Lei".to_owned() },
-            PeerMessage::State { audio: true, video: true, screen: false },
+            PeerMessage::Hello {
+                name: "Lei".to_owned(),
+            },
+            PeerMessage::State {
+                audio: true,
+                video: true,
+                screen: false,
+            },
         ]
     }
 
     fn hello() -> PeerMessage {
-        PeerMessage::Hello { name: String::new() }
+        PeerMessage::Hello {
+            name: String::new(),
+        }
     }
 
     fn offer(call: Option<&str>) -> PeerMessage {
-        PeerMessage::Offer { sdp: "offer".to_owned(), call: call.map(str::to_owned) }
+        PeerMessage::Offer {
+            sdp: "offer".to_owned(),
+            call: call.map(str::to_owned),
+        }
     }
 
     fn answer(call: &str) -> PeerMessage {
-        PeerMessage::Answer { sdp: "answer".to_owned(), call: Some(call.to_owned()) }
+        PeerMessage::Answer {
+            sdp: "answer".to_owned(),
+            call: Some(call.to_owned()),
+        }
     }
 
     fn candidate(text: &str, call: Option<&str>) -> PeerMessage {
@@ -312,7 +371,10 @@ mod tests {
         assert_eq!(first.handle_message(PeerMessage::GotUserMedia, "c2"), []);
         assert_eq!(
             first.handle_offer_made("sdp".to_owned()),
-            [Act::Send(PeerMessage::Offer { sdp: "sdp".to_owned(), call: Some("c1".to_owned()) })]
+            [Act::Send(PeerMessage::Offer {
+                sdp: "sdp".to_owned(),
+                call: Some("c1".to_owned())
+            })]
         );
     }
 
@@ -337,7 +399,10 @@ mod tests {
         );
         assert_eq!(
             second.handle_answer_made("a".to_owned()),
-            [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: Some("c9".to_owned()) })]
+            [Act::Send(PeerMessage::Answer {
+                sdp: "a".to_owned(),
+                call: Some("c9".to_owned())
+            })]
         );
     }
 
@@ -345,13 +410,26 @@ mod tests {
     fn candidates_that_overtake_the_description_wait_for_it() {
         let mut second = met(false);
         assert_eq!(second.handle_message(candidate("one", Some("c9")), "-"), []);
-        assert_eq!(second.handle_message(candidate("stale", Some("c8")), "-"), []);
+        assert_eq!(
+            second.handle_message(candidate("stale", Some("c8")), "-"),
+            []
+        );
         second.handle_message(offer(Some("c9")), "-");
         let acts = second.handle_answer_made("a".to_owned());
         assert_eq!(added(&acts), ["one"]);
-        assert_eq!(added(&second.handle_message(candidate("two", Some("c9")), "-")), ["two"]);
-        assert_eq!(added(&second.handle_message(candidate("three", None), "-")), ["three"]);
-        assert!(second.handle_message(candidate("old", Some("c8")), "-").is_empty());
+        assert_eq!(
+            added(&second.handle_message(candidate("two", Some("c9")), "-")),
+            ["two"]
+        );
+        assert_eq!(
+            added(&second.handle_message(candidate("three", None), "-")),
+            ["three"]
+        );
+        assert!(
+            second
+                .handle_message(candidate("old", Some("c8")), "-")
+                .is_empty()
+        );
     }
 
     #[test]
@@ -361,7 +439,10 @@ mod tests {
             second.handle_message(candidate(&index.to_string(), None), "-");
         }
         second.handle_message(offer(None), "-");
-        assert_eq!(added(&second.handle_answer_made("a".to_owned())).len(), MAX_QUEUED);
+        assert_eq!(
+            added(&second.handle_answer_made("a".to_owned())).len(),
+            MAX_QUEUED
+        );
     }
 
     #[test]
@@ -374,7 +455,11 @@ mod tests {
             first.handle_message(answer("c1"), "-"),
             [Act::AcceptAnswer("answer".to_owned())]
         );
-        assert_eq!(first.handle_message(answer("c1"), "-"), [], "answered once is enough");
+        assert_eq!(
+            first.handle_message(answer("c1"), "-"),
+            [],
+            "answered once is enough"
+        );
     }
 
     #[test]
@@ -382,7 +467,11 @@ mod tests {
         let mut first = met(true);
         first.handle_message(hello(), "c1");
         first.handle_offer_made("o".to_owned());
-        assert_eq!(first.handle_message(offer(Some("c1")), "-"), [], "the impolite one ignores");
+        assert_eq!(
+            first.handle_message(offer(Some("c1")), "-"),
+            [],
+            "the impolite one ignores"
+        );
 
         let mut second = met(false);
         second.handle_message(offer(Some("c1")), "-");
@@ -403,7 +492,10 @@ mod tests {
         );
         assert_eq!(
             second.handle_answer_made("a".to_owned()),
-            [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: None })]
+            [Act::Send(PeerMessage::Answer {
+                sdp: "a".to_owned(),
+                call: None
+            })]
         );
         assert!(!second.peer_is_ours());
     }

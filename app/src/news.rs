@@ -6,7 +6,10 @@ use crate::text::Language;
 impl News {
     /// Whether something went wrong, or it is just news.
     pub fn is_error(&self) -> bool {
-        !matches!(self, Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_))
+        !matches!(
+            self,
+            Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_)
+        )
     }
 
     /// The sentence.
@@ -28,7 +31,9 @@ impl News {
                 or(name, "The other person")
             ),
             Self::ServerLost(reason) => {
-                format!("The server cannot be reached ({reason}). Trying again: check the network and the address.")
+                format!(
+                    "The server cannot be reached ({reason}). Trying again: check the network and the address."
+                )
             }
             Self::ServerRefused(reason) => format!("The server refused: {reason}"),
             Self::HostFailed(reason) => format!("No call can be hosted here: {reason}"),
@@ -70,7 +75,10 @@ mod tests {
     #[test]
     fn a_nameless_peer_is_still_somebody() {
         let news = News::PeerLeft(String::new());
-        assert_eq!(news.sentence(Language::English), "The other person left the call.");
+        assert_eq!(
+            news.sentence(Language::English),
+            "The other person left the call."
+        );
         assert_eq!(news.sentence(Language::Chinese), "对方已离开通话。");
     }
 

@@ -19,7 +19,7 @@ use crate::ui::{self, WindowError, WindowInit, WindowOptions};
 ///
 /// # Errors
 /// Where a file for logs or statistics cannot be written.
-pub fn run(runtime: &Runtime, call: Option<CallArgs>) -> anyhow::Result<ExitCode> {
+pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCode> {
     if !ui::display_is_there() {
         eprintln!("{}", WindowError::NoDisplay);
         return Ok(ExitCode::from(exit::NO_DISPLAY));
@@ -29,14 +29,18 @@ pub fn run(runtime: &Runtime, call: Option<CallArgs>) -> anyhow::Result<ExitCode
     let (remembered, warning) = match loaded {
         Some(loaded) => {
             let language = Language::chosen(loaded.settings.language);
-            let warning = loaded.warning.map(|warning| language.words().settings_warning(&warning));
+            let warning = loaded
+                .warning
+                .map(|warning| language.words().settings_warning(&warning));
             (loaded.settings, warning)
         }
         None => Default::default(),
     };
-    let call = call.as_ref();
     let log = Arc::new(frame_log(call.and_then(|call| call.frame_log.as_deref()))?);
-    let stats = call.and_then(|call| call.stats.as_deref()).map(stats_sink).transpose()?;
+    let stats = call
+        .and_then(|call| call.stats.as_deref())
+        .map(stats_sink)
+        .transpose()?;
     let shown = Arc::new(Shown::new(Arc::clone(&log)));
     let shared = Shared::default();
     let pictures = Pictures::default();

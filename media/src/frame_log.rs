@@ -62,7 +62,9 @@ impl FrameLog {
         };
         let mut file = BufWriter::with_capacity(64 * 1024, File::create(path).map_err(named)?);
         writeln!(file, "event,unix_us,strip").map_err(named)?;
-        Ok(Self { file: Some(Mutex::new(file)) })
+        Ok(Self {
+            file: Some(Mutex::new(file)),
+        })
     }
 
     /// Whether anything is written: reading a strip only for the log is worth its time then.

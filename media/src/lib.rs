@@ -4,7 +4,6 @@
 //! (`rtp`, `congestion`, `sound::jitter`) take `now` and do no I/O. Only [`peer`] knows the
 //! `webrtc` crate. `docs/architecture.md` draws the whole.
 
-mod paced;
 pub mod adapt;
 pub mod codec;
 pub mod congestion;
@@ -12,6 +11,7 @@ pub mod devices;
 pub mod frame;
 pub mod frame_log;
 pub mod local;
+mod paced;
 pub mod peer;
 pub mod picture;
 pub mod pipeline;

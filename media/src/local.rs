@@ -12,8 +12,7 @@ use crate::pipeline::audio_send::{AudioFeed, AudioSender, OpenCapture};
 use crate::slot::Slot;
 use crate::sound::{AudioSinkSpec, AudioSourceSpec, SoundError, SoundEvent, mic, speaker, wav};
 use crate::source::{
-    FrameSink, SourceEvent, SourceEvents, VideoSource, VideoSourceSpec, camera, file,
-    testcard,
+    FrameSink, SourceEvent, SourceEvents, VideoSource, VideoSourceSpec, camera, file, testcard,
 };
 
 /// What the devices tell. Comes from their threads.
@@ -69,7 +68,10 @@ impl Drop for Current {
 
 impl<T> Running<T> {
     fn new(current: Arc<AtomicBool>, device: T) -> Self {
-        Self { device, _current: Current(current) }
+        Self {
+            device,
+            _current: Current(current),
+        }
     }
 }
 
@@ -98,16 +100,18 @@ impl LocalMedia {
         let events = self.source_events(&current);
         let device = match spec {
             VideoSourceSpec::Camera(selector) => {
-                let wish = camera::CameraFormatWish { width: WIDTH, height: HEIGHT, fps: FPS };
+                let wish = camera::CameraFormatWish {
+                    width: WIDTH,
+                    height: HEIGHT,
+                    fps: FPS,
+                };
                 camera::open(selector, wish, frames, events)
             }
             VideoSourceSpec::File(path) => match file::open(path, frames, events) {
                 Ok(device) => device,
                 Err(error) => return (self.events)(LocalEvent::Video(SourceEvent::Lost(error))),
             },
-            VideoSourceSpec::Testcard => {
-                testcard::open(WIDTH, HEIGHT, FPS, label, frames, events)
-            }
+            VideoSourceSpec::Testcard => testcard::open(WIDTH, HEIGHT, FPS, label, frames, events),
             VideoSourceSpec::None => return,
         };
         replace(&self.video, Some(Running::new(current, device)));
@@ -119,7 +123,9 @@ impl LocalMedia {
         let current = Arc::new(AtomicBool::new(true));
         let lost = self.sound_events(&current, LocalEvent::MicrophoneLost, "microphone");
         let open: OpenCapture = match spec.clone() {
-            AudioSourceSpec::Mic(selector) => Box::new(move |wake| mic::open(&selector, wake, lost)),
+            AudioSourceSpec::Mic(selector) => {
+                Box::new(move |wake| mic::open(&selector, wake, lost))
+            }
             AudioSourceSpec::File(path) => {
                 Box::new(move |wake| wav::open_source(&path, wake, lost))
             }
@@ -152,8 +158,11 @@ impl LocalMedia {
             AudioSinkSpec::File(path) => Box::new(move |wake| wav::open_sink(&path, wake)),
             AudioSinkSpec::None => Box::new(wav::open_null),
         };
-        let opened =
-            self.opened(&current, LocalEvent::SpeakerStarted, LocalEvent::SpeakerLost);
+        let opened = self.opened(
+            &current,
+            LocalEvent::SpeakerStarted,
+            LocalEvent::SpeakerLost,
+        );
         let device = AudioReceiver::start(open, opened, Arc::clone(&self.out));
         replace(&self.speaker, Some(Running::new(current, device)));
     }
@@ -235,7 +244,9 @@ impl LocalMedia {
             }
             match event {
                 SoundEvent::Lost(error) => events(lost(error)),
-                SoundEvent::Stalled => tracing::warn!(kind, "the sound device has stopped answering"),
+                SoundEvent::Stalled => {
+                    tracing::warn!(kind, "the sound device has stopped answering");
+                }
             }
         })
     }
@@ -260,7 +271,10 @@ impl LocalMedia {
 
 /// Puts `new` in the place of what runs, which ends outside the lock.
 fn replace<T>(place: &Mutex<Option<T>>, new: Option<T>) {
-    let old = std::mem::replace(&mut *place.lock().unwrap_or_else(PoisonError::into_inner), new);
+    let old = std::mem::replace(
+        &mut *place.lock().unwrap_or_else(PoisonError::into_inner),
+        new,
+    );
     drop(old);
 }
 

@@ -21,7 +21,9 @@ use rtc::interceptor::{
 };
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine};
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
+};
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -69,10 +71,12 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
         One(String),
         Many(Vec<String>),
     }
-    Ok(match <Urls as serde::Deserialize>::deserialize(deserializer)? {
-        Urls::One(url) => vec![url],
-        Urls::Many(urls) => urls,
-    })
+    Ok(
+        match <Urls as serde::Deserialize>::deserialize(deserializer)? {
+            Urls::One(url) => vec![url],
+            Urls::Many(urls) => urls,
+        },
+    )
 }
 
 /// An ICE candidate as it travels between the ends (RFC 8839 section 5.1; empty: the last).
@@ -137,7 +141,13 @@ pub struct Outlet {
 impl Outlet {
     fn new(capacity: usize) -> (Self, mpsc::Receiver<OutgoingPacket>) {
         let (packets, receiver) = mpsc::channel(capacity);
-        (Self { packets, backlog: Arc::default() }, receiver)
+        (
+            Self {
+                packets,
+                backlog: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// Bytes not yet on the wire. A sender asks before it encodes, since nothing is dropped
@@ -195,8 +205,8 @@ impl Peer {
         let setup = |error: webrtc::error::Error| PeerError::Setup(error.to_string());
         let (video_ssrc, rtx_ssrc, audio_ssrc) = (rand::random(), rand::random(), rand::random());
         let mut media_engine = media_engine().map_err(setup)?;
-        let registry =
-            interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc).map_err(setup)?;
+        let registry = interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
+            .map_err(setup)?;
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
@@ -243,11 +253,20 @@ impl Peer {
                 .map_err(setup)?,
         );
         let audio = track(RtpCodecKind::Audio, opus_codec(), audio_ssrc, None);
-        let video = track(RtpCodecKind::Video, h264_codec(), video_ssrc, Some(rtx_ssrc));
-        let audio_sender =
-            connection.add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>).await.map_err(setup)?;
-        let video_sender =
-            connection.add_track(Arc::clone(&video) as Arc<dyn TrackLocal>).await.map_err(setup)?;
+        let video = track(
+            RtpCodecKind::Video,
+            h264_codec(),
+            video_ssrc,
+            Some(rtx_ssrc),
+        );
+        let audio_sender = connection
+            .add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>)
+            .await
+            .map_err(setup)?;
+        let video_sender = connection
+            .add_track(Arc::clone(&video) as Arc<dyn TrackLocal>)
+            .await
+            .map_err(setup)?;
         Ok(Self {
             connection,
             video,
@@ -268,7 +287,10 @@ impl Peer {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let offer = self.connection.create_offer(None).await.map_err(local)?;
         let sdp = offer.sdp.clone();
-        self.connection.set_local_description(offer).await.map_err(local)?;
+        self.connection
+            .set_local_description(offer)
+            .await
+            .map_err(local)?;
         Ok(sdp)
     }
 
@@ -282,7 +304,10 @@ impl Peer {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
         let sdp = answer.sdp.clone();
-        self.connection.set_local_description(answer).await.map_err(local)?;
+        self.connection
+            .set_local_description(answer)
+            .await
+            .map_err(local)?;
         Ok(sdp)
     }
 
@@ -314,7 +339,10 @@ impl Peer {
             _ => RTCSessionDescription::offer(sdp.to_owned()),
         }
         .map_err(refuse)?;
-        self.connection.set_remote_description(description).await.map_err(refuse)
+        self.connection
+            .set_remote_description(description)
+            .await
+            .map_err(refuse)
     }
 
     /// Adds a candidate of the other end; one that came before the description is the caller's
@@ -342,7 +370,10 @@ impl Peer {
     /// and with them the first key frame. A kind the other end refused has none.
     pub async fn outlets(&self) -> Outlets {
         let [audio, video] = &self.senders;
-        let mut outlets = Outlets { audio: None, video: None };
+        let mut outlets = Outlets {
+            audio: None,
+            video: None,
+        };
         if let Some(payload_type) = payload_type(audio, MIME_TYPE_OPUS).await {
             let (outlet, packets) = Outlet::new(64);
             let writer = Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);
@@ -481,7 +512,9 @@ impl Pace {
         let ahead = self.clear_at.saturating_duration_since(now);
         let allowed = Duration::from_secs_f64(BURST / rate);
         // Timers are no finer than a millisecond.
-        ahead.checked_sub(allowed).filter(|wait| *wait >= Duration::from_millis(1))
+        ahead
+            .checked_sub(allowed)
+            .filter(|wait| *wait >= Duration::from_millis(1))
     }
 }
 
@@ -561,8 +594,13 @@ impl PeerConnectionEventHandler for Handler {
 async fn ask_for_key_frames(track: Arc<dyn TrackRemote>, asked: Arc<Notify>, sender_ssrc: u32) {
     loop {
         asked.notified().await;
-        let Some(media_ssrc) = track.ssrcs().await.first().copied() else { continue };
-        let pli = PictureLossIndication { sender_ssrc, media_ssrc };
+        let Some(media_ssrc) = track.ssrcs().await.first().copied() else {
+            continue;
+        };
+        let pli = PictureLossIndication {
+            sender_ssrc,
+            media_ssrc,
+        };
         if track.write_rtcp(vec![Box::new(pli)]).await.is_err() {
             return;
         }
@@ -576,7 +614,6 @@ fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
     let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters {
         rtp_codec,
         payload_type,
-        ..Default::default()
     };
     engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
     engine.register_codec(parameters(h264_codec(), 102), RtpCodecKind::Video)?;
@@ -626,7 +663,12 @@ fn interceptor_chain(
         typ: typ.to_owned(),
         parameter: parameter.to_owned(),
     };
-    for (typ, parameter) in [("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("transport-cc", "")] {
+    for (typ, parameter) in [
+        ("nack", ""),
+        ("nack", "pli"),
+        ("ccm", "fir"),
+        ("transport-cc", ""),
+    ] {
         engine.register_feedback(feedback(typ, parameter), RtpCodecKind::Video);
     }
     engine.register_feedback(feedback("transport-cc", ""), RtpCodecKind::Audio);
@@ -650,7 +692,10 @@ fn interceptor_chain(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
-        .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
+        .with(
+            Slot::CongestionControl,
+            CongestionControlBuilder::new(estimator).build(),
+        )
         .with(Slot::TwccSender, TwccSenderBuilder::new().build())
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(
@@ -659,7 +704,9 @@ fn interceptor_chain(
         )
         .with(
             Slot::TwccReceiver,
-            TwccReceiverBuilder::new().with_interval(Duration::from_millis(50)).build(),
+            TwccReceiverBuilder::new()
+                .with_interval(Duration::from_millis(50))
+                .build(),
         );
     Ok(configure_rtcp_reports(registry))
 }

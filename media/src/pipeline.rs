@@ -40,14 +40,22 @@ impl Worker {
         let body = move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&seen)));
             if outcome.is_err() {
-                tracing::error!(thread = name, "a media thread ended by a fault of the program");
+                tracing::error!(
+                    thread = name,
+                    "a media thread ended by a fault of the program"
+                );
             }
         };
-        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body);
         if let Err(error) = &handle {
             tracing::error!(thread = name, %error, "no thread could be started");
         }
-        Self { stop, handle: handle.ok() }
+        Self {
+            stop,
+            handle: handle.ok(),
+        }
     }
 
     /// The thread, for waking it.
@@ -58,7 +66,9 @@ impl Worker {
     /// Stops the loop and waits for its end, at most `limit`.
     pub(crate) fn finish(mut self, limit: Duration) {
         self.signal();
-        let Some(handle) = self.handle.take() else { return };
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
         let deadline = now() + limit;
         while !handle.is_finished() && now() < deadline {
             std::thread::park_timeout(Duration::from_millis(2));

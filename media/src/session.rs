@@ -68,7 +68,9 @@ impl Session {
         }
         let outlets = self.peer.outlets().await;
         if let Some(outlet) = outlets.audio {
-            self.local.feed().connect(Some((outlet, Arc::clone(&self.counters))));
+            self.local
+                .feed()
+                .connect(Some((outlet, Arc::clone(&self.counters))));
         }
         if let Some(outlet) = outlets.video {
             *self.sender() = Some(VideoSender::start(
@@ -81,7 +83,9 @@ impl Session {
     }
 
     fn sender(&self) -> std::sync::MutexGuard<'_, Option<VideoSender>> {
-        self.video_sender.lock().unwrap_or_else(PoisonError::into_inner)
+        self.video_sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes and applies an offer.

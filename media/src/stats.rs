@@ -257,10 +257,20 @@ impl Meter {
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
         let video = |new: &VideoFlow, old: Option<&VideoFlow>| video(new, old, seconds);
         let (video_out, encode_ms) = video(&reading.video_out, last.map(|last| &last.video_out));
-        into.video_out = VideoStatistics { encode_ms, ..video_out };
+        into.video_out = VideoStatistics {
+            encode_ms,
+            ..video_out
+        };
         let (video_in, decode_ms) = video(&reading.video_in, last.map(|last| &last.video_in));
-        into.video_in = VideoStatistics { decode_ms, ..video_in };
-        into.audio_out = audio(&reading.audio_out, last.map(|last| &last.audio_out), seconds);
+        into.video_in = VideoStatistics {
+            decode_ms,
+            ..video_in
+        };
+        into.audio_out = audio(
+            &reading.audio_out,
+            last.map(|last| &last.audio_out),
+            seconds,
+        );
         into.audio_in = audio(&reading.audio_in, last.map(|last| &last.audio_in), seconds);
         self.last = Some(reading);
     }
@@ -327,7 +337,10 @@ impl ProcessMeter {
             _ => None,
         };
         self.last = cpu.map(|cpu| (now, cpu));
-        ProcessStatistics { cpu_cores, rss_mib: resident_mib() }
+        ProcessStatistics {
+            cpu_cores,
+            rss_mib: resident_mib(),
+        }
     }
 }
 
@@ -343,7 +356,11 @@ fn cpu_time() -> Option<Duration> {
 fn resident_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<f64>()
+        .ok()
+        .map(|kib| kib / 1024.0)
 }
 
 #[cfg(test)]

@@ -172,7 +172,12 @@ impl Devices {
     pub(super) fn handle(&mut self, event: &LocalEvent) -> Option<Fault> {
         let asked = &self.sources;
         match event {
-            LocalEvent::Video(SourceEvent::Started { name, width, height, .. }) => {
+            LocalEvent::Video(SourceEvent::Started {
+                name,
+                width,
+                height,
+                ..
+            }) => {
                 self.camera = DeviceState::On(format!("{name} ({width}\u{d7}{height})"));
                 None
             }
@@ -229,9 +234,14 @@ fn fail(device: &mut DeviceState, asked: bool, error: &impl ToString) -> Fault {
     let sentence = error.to_string();
     let never_came = *device == DeviceState::Starting;
     *device = DeviceState::Failed(sentence.clone());
-    Fault { sentence, asked: asked && never_came }
+    Fault {
+        sentence,
+        asked: asked && never_came,
+    }
 }
 
 fn selector(id: Option<&str>) -> DeviceSelector {
-    id.map_or(DeviceSelector::Default, |id| DeviceSelector::Name(id.to_owned()))
+    id.map_or(DeviceSelector::Default, |id| {
+        DeviceSelector::Name(id.to_owned())
+    })
 }

@@ -31,7 +31,12 @@ pub(super) struct Facts<'a> {
 impl StatsSink {
     /// Writes to `out`, flushing each line.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Self { out, process: ProcessMeter::default(), meter: None, failed: false }
+        Self {
+            out,
+            process: ProcessMeter::default(),
+            meter: None,
+            failed: false,
+        }
     }
 
     pub(super) fn write(
@@ -47,9 +52,9 @@ impl StatsSink {
         let mut statistics = Statistics {
             unix_ms: unix_us(SystemTime::now()) / 1000,
             state: state(facts.phase).to_owned(),
-            role: facts.initiator.map(|initiator| {
-                if initiator { "initiator" } else { "responder" }.to_owned()
-            }),
+            role: facts
+                .initiator
+                .map(|initiator| if initiator { "initiator" } else { "responder" }.to_owned()),
             pair: facts.pair.map(str::to_owned),
             connect_ms: since_ready(facts.connected_at),
             first_frame_ms: since_ready(facts.first_shown_at),

@@ -76,7 +76,11 @@ impl RtcpTap {
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>()
             && nack.media_ssrc == self.video_ssrc
         {
-            let asked: u32 = nack.nacks.iter().map(|pair| 1 + pair.lost_packets.count_ones()).sum();
+            let asked: u32 = nack
+                .nacks
+                .iter()
+                .map(|pair| 1 + pair.lost_packets.count_ones())
+                .sum();
             self.counters.add_retransmitted_out(u64::from(asked));
         }
     }
@@ -98,9 +102,11 @@ impl RtcpTap {
                 }
             }
             if report.ssrc == self.video_ssrc {
-                self.counters.set_video_loss_out(report.fraction_lost, report.total_lost);
+                self.counters
+                    .set_video_loss_out(report.fraction_lost, report.total_lost);
             } else if report.ssrc == self.audio_ssrc {
-                self.counters.set_audio_loss_out(report.fraction_lost, report.total_lost);
+                self.counters
+                    .set_audio_loss_out(report.fraction_lost, report.total_lost);
             }
         }
     }
@@ -134,7 +140,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for RtcpTap {
                     if self.sent_reports.len() == KEPT_REPORTS {
                         self.sent_reports.pop_front();
                     }
-                    self.sent_reports.push_back(((report.ntp_time >> 16) as u32, msg.now));
+                    self.sent_reports
+                        .push_back(((report.ntp_time >> 16) as u32, msg.now));
                 }
             }
         }
@@ -244,7 +251,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for RepairRequests {
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        self.lists.values().filter_map(NackGenerator::poll_timeout).min()
+        self.lists
+            .values()
+            .filter_map(NackGenerator::poll_timeout)
+            .min()
     }
 }
 
@@ -253,7 +263,10 @@ impl Interceptor for RepairRequests {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
 
     fn bind_remote_stream(&mut self, info: &StreamInfo) {
-        let nack = info.rtcp_feedback.iter().any(|fb| fb.typ == "nack" && fb.parameter.is_empty());
+        let nack = info
+            .rtcp_feedback
+            .iter()
+            .any(|fb| fb.typ == "nack" && fb.parameter.is_empty());
         if nack {
             self.lists
                 .entry(info.ssrc)
@@ -285,7 +298,12 @@ const RATE_WINDOW: Duration = Duration::from_millis(500);
 impl Estimator {
     pub(super) fn new(controller: Controller, counters: Arc<Counters>, now: Instant) -> Self {
         counters.set_target(controller.target());
-        Self { controller, counters, epoch: now, measured: (now, 0) }
+        Self {
+            controller,
+            counters,
+            epoch: now,
+            measured: (now, 0),
+        }
     }
 
     fn measure_application(&mut self, now: Instant) {
@@ -337,5 +355,8 @@ impl BandwidthEstimator for Estimator {
 }
 
 /// What the controller may choose between: audio and video of one call.
-pub(super) const LIMITS: (Bitrate, Bitrate, Bitrate) =
-    (Bitrate::from_kbps(60), Bitrate::from_kbps(1_200), Bitrate::from_kbps(3_200));
+pub(super) const LIMITS: (Bitrate, Bitrate, Bitrate) = (
+    Bitrate::from_kbps(60),
+    Bitrate::from_kbps(1_200),
+    Bitrate::from_kbps(3_200),
+);

@@ -21,7 +21,12 @@ pub(super) fn addresses() -> Network {
 
 fn interfaces() -> Vec<IpAddr> {
     ifaces()
-        .map(|list| list.iter().filter_map(|iface| iface.addr).map(|addr| addr.ip()).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(|iface| iface.addr)
+                .map(|addr| addr.ip())
+                .collect()
+        })
         .unwrap_or_default()
 }
 
@@ -29,7 +34,11 @@ fn interfaces() -> Vec<IpAddr> {
 pub fn first_lan_address() -> Option<IpAddr> {
     let mut found = interfaces();
     found.retain(usable);
-    found.iter().find(|ip| ip.is_ipv4()).or(found.first()).copied()
+    found
+        .iter()
+        .find(|ip| ip.is_ipv4())
+        .or(found.first())
+        .copied()
 }
 
 /// The crate expands a wildcard to the family's usable addresses, but keeps it (and offers the
@@ -43,8 +52,11 @@ fn choose(found: &[IpAddr]) -> Network {
     if found.iter().any(|ip| ip.is_ipv6() && usable(ip)) {
         udp.push(format!("[{}]:0", Ipv6Addr::UNSPECIFIED));
     }
-    let multicast_dns =
-        if udp.iter().any(|address| address.starts_with('0')) { MulticastDnsMode::QueryOnly } else { MulticastDnsMode::Disabled };
+    let multicast_dns = if udp.iter().any(|address| address.starts_with('0')) {
+        MulticastDnsMode::QueryOnly
+    } else {
+        MulticastDnsMode::Disabled
+    };
     if udp.is_empty() {
         udp.push(format!("{}:0", Ipv4Addr::LOCALHOST));
         if found.contains(&IpAddr::V6(Ipv6Addr::LOCALHOST)) {
@@ -68,7 +80,9 @@ mod tests {
     use super::*;
 
     fn ips(list: &[&str]) -> Vec<IpAddr> {
-        list.iter().map(|ip| ip.parse().expect("an address")).collect()
+        list.iter()
+            .map(|ip| ip.parse().expect("an address"))
+            .collect()
     }
 
     #[test]
@@ -82,14 +96,23 @@ mod tests {
 
     #[test]
     fn both_families_are_bound_where_both_are_usable() {
-        let network = choose(&ips(&["127.0.0.1", "192.168.1.7", "10.0.0.2", "2001:db8::1", "fe80::1"]));
+        let network = choose(&ips(&[
+            "127.0.0.1",
+            "192.168.1.7",
+            "10.0.0.2",
+            "2001:db8::1",
+            "fe80::1",
+        ]));
         assert_eq!(network.udp, ["0.0.0.0:0", "[::]:0"]);
         assert_eq!(network.multicast_dns, MulticastDnsMode::QueryOnly);
     }
 
     #[test]
     fn link_local_addresses_alone_do_not_count() {
-        assert_eq!(choose(&ips(&["127.0.0.1", "169.254.1.1", "fe80::1"])).udp, ["127.0.0.1:0"]);
+        assert_eq!(
+            choose(&ips(&["127.0.0.1", "169.254.1.1", "fe80::1"])).udp,
+            ["127.0.0.1:0"]
+        );
     }
 
     #[test]

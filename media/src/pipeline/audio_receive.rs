@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::audio_send::{Opened, SILENCE_DBFS, dbfs};
 use super::{Stop, Worker, now};
-use crate::codec::opus::{LONGEST_PACKET_SAMPLES, OpusDecoder};
 use crate::codec::CodecError;
+use crate::codec::opus::{LONGEST_PACKET_SAMPLES, OpusDecoder};
 use crate::rtp::assemble::RtpPacket;
 use crate::sound::jitter::{JitterBuffer, Playout, Stretch};
 use crate::sound::stretch;
@@ -27,13 +27,21 @@ pub struct AudioInlet {
 impl AudioInlet {
     /// An empty buffer.
     pub fn new(counters: Arc<Counters>) -> Self {
-        Self { buffer: Mutex::new(JitterBuffer::new()), counters }
+        Self {
+            buffer: Mutex::new(JitterBuffer::new()),
+            counters,
+        }
     }
 
     /// Takes a packet from the network.
     pub fn push(&self, now: Instant, packet: RtpPacket) {
         let size = packet.payload.len();
-        self.buffer().handle_packet(now, packet.sequence_number, packet.timestamp, packet.payload);
+        self.buffer().handle_packet(
+            now,
+            packet.sequence_number,
+            packet.timestamp,
+            packet.payload,
+        );
         self.counters.audio_in(|flow| flow.bytes += size as u64);
     }
 
@@ -57,13 +65,19 @@ impl AudioOut {
     /// Plays nothing any more, if `inlet` is what plays.
     pub fn disconnect(&self, inlet: &Arc<AudioInlet>) {
         let mut playing = self.inlet.lock().unwrap_or_else(PoisonError::into_inner);
-        if playing.as_ref().is_some_and(|playing| Arc::ptr_eq(playing, inlet)) {
+        if playing
+            .as_ref()
+            .is_some_and(|playing| Arc::ptr_eq(playing, inlet))
+        {
             *playing = None;
         }
     }
 
     fn inlet(&self) -> Option<Arc<AudioInlet>> {
-        self.inlet.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inlet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -108,7 +122,9 @@ fn run(stop: &Stop, mut playback: Playback, out: &AudioOut) {
         while capacity - playback.samples.slots() < playback.target_fill {
             let sound = player.next_frame();
             let room = playback.samples.slots().min(sound.len());
-            let Ok(chunk) = playback.samples.write_chunk_uninit(room) else { break };
+            let Ok(chunk) = playback.samples.write_chunk_uninit(room) else {
+                break;
+            };
             if chunk.fill_from_iter(sound.iter().copied()) == 0 {
                 break;
             }
@@ -182,7 +198,11 @@ impl Player {
             flow.buffer = Some(millis(stats.buffer_ms));
             flow.level_dbfs = Some(loudness);
         });
-        if self.sound.is_empty() { self.silence() } else { &self.sound }
+        if self.sound.is_empty() {
+            self.silence()
+        } else {
+            &self.sound
+        }
     }
 
     fn decode(&mut self, playout: &Playout) -> Result<(), CodecError> {

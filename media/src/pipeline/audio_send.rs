@@ -62,7 +62,10 @@ impl AudioFeed {
     }
 
     fn outlet(&self) -> Option<(Outlet, Arc<Counters>)> {
-        self.outlet.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.outlet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set_level(&self, dbfs: f32) {
@@ -123,7 +126,9 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
         let level = dbfs(&frame);
         feed.set_level(level);
         timestamp = timestamp.wrapping_add(FRAME_SAMPLES as u32);
-        let Some((outlet, counters)) = feed.outlet() else { continue };
+        let Some((outlet, counters)) = feed.outlet() else {
+            continue;
+        };
         match encoder.encode(&frame) {
             Ok(payload) => {
                 failed = false;
@@ -131,7 +136,11 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
                     flow.bytes += payload.len() as u64;
                     flow.level_dbfs = Some(level);
                 });
-                let packet = OutgoingPacket { timestamp, marker: false, payload };
+                let packet = OutgoingPacket {
+                    timestamp,
+                    marker: false,
+                    payload,
+                };
                 if !outlet.send(packet) {
                     feed.connect(None);
                 }

@@ -98,7 +98,9 @@ impl Loop {
     fn send(&mut self, frame: &Frame) -> bool {
         let now = now();
         self.key_frame_due |= self.counters.take_key_frame_request()
-            || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
+            || self
+                .last_frame
+                .is_none_or(|last| now.duration_since(last) > PAUSE);
         let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
         let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
         if waiting > MAX_BACKLOG.as_secs_f64() {
@@ -112,7 +114,10 @@ impl Loop {
         };
         let decision = self.adapter.decide(now, target, source);
         let least = Duration::from_secs_f64(0.75 / decision.fps.max(1.0));
-        if self.last_frame.is_some_and(|last| now.duration_since(last) < least) {
+        if self
+            .last_frame
+            .is_some_and(|last| now.duration_since(last) < least)
+        {
             return true; // fewer frames a second were decided
         }
         self.last_frame = Some(now);
@@ -196,7 +201,11 @@ impl Loop {
         let payloads = packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {
-            let packet = OutgoingPacket { timestamp, marker: index == last, payload };
+            let packet = OutgoingPacket {
+                timestamp,
+                marker: index == last,
+                payload,
+            };
             if !self.outlet.send(packet) {
                 return Ok(false);
             }

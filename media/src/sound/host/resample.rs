@@ -2,9 +2,7 @@
 
 use cpal::ErrorKind;
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{
-    Async, FixedAsync, Resampler as _, SincInterpolationParameters, WindowFunction,
-};
+use rubato::{Async, FixedAsync, Resampler as _, SincInterpolationParameters, WindowFunction};
 
 /// Converts mono samples in blocks of 10 ms.
 pub(crate) struct Resampler {
@@ -23,8 +21,7 @@ impl Resampler {
         if from == 0 || to == 0 {
             return Err(ErrorKind::UnsupportedConfig.into());
         }
-        let parameters =
-            SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
+        let parameters = SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
         let block = from.div_ceil(100) as usize;
         let ratio = f64::from(to) / f64::from(from);
         let inner = Async::new_sinc(ratio, 1.0, &parameters, block, 1, FixedAsync::Input).map_err(
@@ -53,7 +50,10 @@ impl Resampler {
         let input = InterleavedSlice::new(&self.input, 1, self.input.len()).ok()?;
         let frames = self.output.len();
         let mut output = InterleavedSlice::new_mut(&mut self.output, 1, frames).ok()?;
-        let (_, len) = self.inner.process_into_buffer(&input, &mut output, None).ok()?;
+        let (_, len) = self
+            .inner
+            .process_into_buffer(&input, &mut output, None)
+            .ok()?;
         self.output.get(..len)
     }
 }
