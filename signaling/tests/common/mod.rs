@@ -150,17 +150,20 @@ impl Wire {
 
     /// The next event, or why there is none.
     pub async fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
-        loop {
-            match timeout(LIMIT, self.socket.next())
-                .await
-                .expect("an event in time")
-            {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(frame))) => return Err(frame),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Err(None),
+        // Around the whole loop: the server's pings must not prolong the wait.
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        return Ok(serde_json::from_str(&text).unwrap());
+                    }
+                    Some(Ok(Message::Close(frame))) => return Err(frame),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(None),
+                }
             }
-        }
+        };
+        timeout(LIMIT, next).await.expect("an event in time")
     }
 
     pub async fn event(&mut self) -> Value {
@@ -191,6 +194,9 @@ impl Wire {
             reason: "".into(),
         };
         self.socket.close(Some(frame)).await.unwrap();
-        while let Ok(Some(Ok(_))) = timeout(LIMIT, self.socket.next()).await {}
+        let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        timeout(LIMIT, rest)
+            .await
+            .expect("the server's goodbye in time");
     }
 }
