@@ -200,8 +200,6 @@ impl Window {
     pub fn show(&mut self, ui: &mut egui::Ui) {
         let snapshot = self.shared.latest();
         self.prepare(ui.ctx(), &snapshot);
-        let area = ui.max_rect();
-        ui.painter().rect_filled(area, 0.0, theme::BACKGROUND);
         let local = &mut self.local;
         let mut commands = keys::shortcuts(ui.ctx(), &snapshot, local);
         commands.extend(match &snapshot.phase {
