@@ -1,12 +1,14 @@
 //! The window: draws the newest [`Snapshot`], sends [`Command`]s, and shows pictures. It never
 //! waits for the engine, and the engine never waits for it.
 
+mod address;
 mod bar;
 mod call;
 mod icons;
 mod keys;
 mod lobby;
 mod notices;
+mod recent;
 mod settings;
 mod theme;
 mod video;
