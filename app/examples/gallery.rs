@@ -5,8 +5,8 @@
 //! being one of lobby, quiet, failed, joining, waiting, call, muted, phone, connecting,
 //! reconnecting.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use visavis::settings::{RecentRoom, Settings};
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse(std::env::args().skip(1))?;
     let shared = Shared::new(options.snapshot());
     let pictures = Pictures::default();
-    let (running, started) = (Arc::new(AtomicBool::new(true)), Instant::now());
+    let running = Arc::new(AtomicBool::new(true));
     let painter = {
         let (pictures, running) = (pictures.clone(), Arc::clone(&running));
         let (phone, moving) = (options.view == "phone", options.view != "quiet");
@@ -58,11 +58,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         shared.clone(),
     );
     let counter = Arc::clone(&shown);
+    let first = Arc::new(OnceLock::new());
+    let start = Arc::clone(&first);
     let init = WindowInit {
         snapshot: shared,
         commands: Box::new(move |command| answer(&answering, command)),
         pictures,
         on_shown: Some(Arc::new(move |_| {
+            start.get_or_init(Instant::now);
             counter.fetch_add(1, Ordering::Relaxed);
         })),
     };
@@ -75,11 +78,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::process::exit(1);
     }
     running.store(false, Ordering::Relaxed);
-    let seconds = started.elapsed().as_secs_f32();
-    println!(
-        "{} remote frames shown in {seconds:.1} s",
-        shown.load(Ordering::Relaxed)
-    );
+    if let Some(first) = first.get() {
+        let (frames, seconds) = (shown.load(Ordering::Relaxed), first.elapsed().as_secs_f32());
+        println!(
+            "{frames} remote frames shown in {seconds:.1} s: {:.1}/s",
+            frames as f32 / seconds
+        );
+    }
     painter
         .join()
         .map_err(|_| "the painter of test pictures failed")?;

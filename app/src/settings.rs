@@ -1,5 +1,6 @@
 //! Settings, kept as JSON in the platform's own place.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -180,8 +181,11 @@ impl SettingsFile {
     /// In the directory named by [`DIRECTORY_VARIABLE`], else in the platform's own place;
     /// `None` if this user has no home directory.
     pub fn of_this_user() -> Option<Self> {
-        if let Some(directory) = std::env::var_os(DIRECTORY_VARIABLE).filter(|dir| !dir.is_empty())
-        {
+        Self::chosen(std::env::var_os(DIRECTORY_VARIABLE))
+    }
+
+    fn chosen(named: Option<OsString>) -> Option<Self> {
+        if let Some(directory) = named.filter(|directory| !directory.is_empty()) {
             return Some(Self::within(directory));
         }
         let places = directories::ProjectDirs::from("", "", "visavis")?;
@@ -315,6 +319,15 @@ mod tests {
         assert!(loaded.warning.is_none());
         let left: Vec<_> = fs::read_dir(home.path().join("deep/er")).unwrap().collect();
         assert_eq!(left.len(), 1, "no temporary file stays: {left:?}");
+    }
+
+    #[test]
+    fn another_directory_can_be_named() {
+        let named = SettingsFile::chosen(Some("/somewhere/else".into()));
+        assert_eq!(named, Some(SettingsFile::within("/somewhere/else")));
+        let own = SettingsFile::chosen(None);
+        assert_eq!(SettingsFile::chosen(Some(OsString::new())), own);
+        assert_ne!(named, own);
     }
 
     #[test]

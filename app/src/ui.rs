@@ -1,12 +1,14 @@
 //! The window: draws the newest [`Snapshot`], sends [`Command`]s, and shows pictures. It never
 //! waits for the engine, and the engine never waits for it.
 
+mod address;
 mod bar;
 mod call;
 mod icons;
 mod keys;
 mod lobby;
 mod notices;
+mod recent;
 mod settings;
 mod theme;
 mod video;
@@ -201,8 +203,6 @@ impl Window {
     pub fn show(&mut self, ui: &mut egui::Ui) {
         let snapshot = self.shared.latest();
         self.prepare(ui.ctx(), &snapshot);
-        let area = ui.max_rect();
-        ui.painter().rect_filled(area, 0.0, theme::BACKGROUND);
         let local = &mut self.local;
         let mut commands = keys::shortcuts(ui.ctx(), &snapshot, local);
         commands.extend(match &snapshot.phase {

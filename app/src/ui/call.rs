@@ -17,6 +17,10 @@ use crate::text::call_time;
 /// The controls hide after this long without pointer or keyboard, seconds.
 const HIDES_AFTER: f64 = 3.0;
 
+/// Behind a picture that does not fill the window. Where one does, it is not painted: every
+/// layer counts where the processor does the painting.
+const GROUND: Color32 = Color32::from_rgb(10, 11, 14);
+
 /// What the call view remembers.
 #[derive(Default)]
 pub struct CallState {
@@ -110,8 +114,6 @@ fn controls_opacity(ui: &Ui, area: Rect, snapshot: &Snapshot, local: &mut Local)
 /// The other's picture, or who they are while there is none.
 fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
     let words = local.words;
-    ui.painter()
-        .rect_filled(area, 0.0, Color32::from_rgb(10, 11, 14));
     let ground = ui.interact(area, Id::unique("remote ground"), Sense::click());
     if ground.clicked() {
         local.call.panel = false;
@@ -121,6 +123,9 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
     }
     if let Some(size) = local.remote.size() {
         let fit = Fit::for_call(size, area.size());
+        if fit == Fit::Contain {
+            ui.painter().rect_filled(area, 0.0, GROUND);
+        }
         local.remote.paint(
             ui,
             area,
@@ -139,6 +144,7 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
         );
         return;
     }
+    ui.painter().rect_filled(area, 0.0, GROUND);
     let centre = area.center() - vec2(0.0, 36.0);
     let name = peer_name(snapshot, local);
     avatar(ui, centre, 56.0_f32.min(area.height() * 0.16), name);

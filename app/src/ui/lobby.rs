@@ -1,25 +1,23 @@
 //! The lobby: see oneself, choose devices, start a call or join one.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use eframe::egui::{
-    Align, CornerRadius, CursorIcon, FontId, Id, Key, Label, Layout, Rect, Role, ScrollArea, Sense,
-    Shadow, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
+    Align, CornerRadius, Id, Key, Label, Layout, Rect, Role, ScrollArea, Sense, Shadow, Stroke,
+    StrokeKind, Ui, pos2, vec2,
 };
 
-use super::icons::{Icon, square};
+use super::address::{ROOM_LIMIT, Target, server_address, valid_room};
+use super::icons::Icon;
+use super::recent::recent_ui;
 use super::video::{Fit, Paint};
 use super::widgets::{self, Look, Weight};
 use super::{Local, bar, settings, theme};
-use crate::settings::{NAME_LIMIT, RecentRoom, tidy_name};
+use crate::settings::{NAME_LIMIT, tidy_name};
 use crate::snapshot::{Command, DeviceState, Snapshot};
 use crate::text::Language;
 
 /// From this width on, preview and form stand side by side.
 const SIDE_BY_SIDE: f32 = 900.0;
 const FORM_WIDTH: f32 = 408.0;
-/// The longest room name of the room protocol, in characters.
-const ROOM_LIMIT: usize = 64;
 
 /// What is half typed.
 #[derive(Default)]
@@ -32,16 +30,6 @@ pub struct Form {
     name: Option<String>,
     /// The name as last sent, until the settings say the same.
     name_sent: Option<String>,
-}
-
-/// What the words in the join field mean.
-#[derive(Clone, Debug, PartialEq)]
-enum Target {
-    Nothing,
-    Link(String),
-    Room(String),
-    BadLink,
-    BadRoom,
 }
 
 /// Draws the lobby.
@@ -403,7 +391,7 @@ fn name_field(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Option<Com
 
 impl Form {
     /// The name, if it was changed and not sent yet.
-    fn take_name(&mut self, snapshot: &Snapshot) -> Option<Command> {
+    pub fn take_name(&mut self, snapshot: &Snapshot) -> Option<Command> {
         let saved = &snapshot.settings.name;
         let name = tidy_name(self.name.as_ref()?);
         if name == *saved {
@@ -417,214 +405,5 @@ impl Form {
         self.name = Some(name.clone());
         self.name_sent = Some(name.clone());
         Some(Command::SetName(name))
-    }
-}
-
-/// The rooms visited last, each a button.
-fn recent_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
-    let words = local.words;
-    let mut commands = Vec::new();
-    let rooms = &snapshot.settings.rooms;
-    if rooms.is_empty() {
-        return commands;
-    }
-    ui.add_space(26.0);
-    ui.label(theme::weak(words.recent_rooms, 13.0));
-    ui.add_space(10.0);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = vec2(10.0, 10.0);
-        for room in rooms {
-            let mut detail = words.ago(now.saturating_sub(Duration::from_secs(room.when)));
-            if room.hosted {
-                detail = format!("{} · {detail}", words.hosted_here);
-            }
-            let label = words.rejoin(room.name());
-            if chip(ui, room.name(), &detail, &label) {
-                commands.extend(local.form.take_name(snapshot));
-                commands.push(rejoin(room));
-            }
-        }
-    });
-    commands
-}
-
-fn rejoin(room: &RecentRoom) -> Command {
-    let target = room.target.clone();
-    if room.hosted {
-        Command::Host { room: target }
-    } else {
-        Command::Join {
-            target,
-            server: room.server.clone(),
-        }
-    }
-}
-
-/// A small card of two lines; whether it was clicked.
-fn chip(ui: &mut Ui, title: &str, detail: &str, label: &str) -> bool {
-    let widest = (ui.max_rect().width() - 20.0).min(230.0);
-    let line = |text: &str, size: f32, family, colour| {
-        let mut job = eframe::egui::text::LayoutJob::simple_singleline(
-            text.to_owned(),
-            FontId::new(size, family),
-            colour,
-        );
-        job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(widest - 60.0);
-        ui.painter().layout_job(job)
-    };
-    let title = line(title, 14.0, theme::semibold(), theme::TEXT);
-    let plain = eframe::egui::FontFamily::Proportional;
-    let detail = line(detail, 12.0, plain, theme::TEXT_WEAK);
-    let width = title.size().x.max(detail.size().x) + 60.0;
-    let (rect, response) = ui.allocate_exact_size(vec2(width, 52.0), Sense::click());
-    response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), label));
-    let active = response.hovered() || response.has_focus();
-    let fill = if active {
-        theme::FIELD_HOVER
-    } else {
-        theme::SURFACE
-    };
-    let corner = CornerRadius::same(12);
-    let edge = Stroke::new(1.0, theme::EDGE);
-    ui.painter()
-        .rect(rect, corner, fill, edge, StrokeKind::Inside);
-    let left = rect.left() + 14.0;
-    ui.painter().galley(
-        pos2(left, rect.center().y - title.size().y - 0.5),
-        title,
-        theme::TEXT,
-    );
-    ui.painter()
-        .galley(pos2(left, rect.center().y + 2.5), detail, theme::TEXT_WEAK);
-    let arrow =
-        Rect::from_center_size(pos2(rect.right() - 20.0, rect.center().y), vec2(18.0, 18.0));
-    let colour = if active {
-        theme::ACCENT_HOVER
-    } else {
-        theme::TEXT_WEAK
-    };
-    Icon::Go.paint(ui.painter(), square(arrow, 16.0), colour, fill);
-    widgets::focus_ring(ui, &response, rect, 12.0);
-    response.on_hover_cursor(CursorIcon::PointingHand).clicked()
-}
-
-/// Whether the server could accept this name. It has the last word about letters of other
-/// scripts; here only what can never be part of a name is refused.
-fn valid_room(room: &str) -> bool {
-    let count = room.chars().count();
-    (1..=ROOM_LIMIT).contains(&count)
-        && room.chars().all(|letter| match letter {
-            '-' | '_' | '.' => true,
-            _ if letter.is_ascii() => letter.is_ascii_alphanumeric(),
-            _ => !letter.is_whitespace() && !letter.is_control(),
-        })
-}
-
-impl Target {
-    fn of(text: &str) -> Self {
-        let text = text.trim();
-        if text.is_empty() {
-            return Self::Nothing;
-        }
-        if !text.contains(['/', ':']) {
-            return if valid_room(text) {
-                Self::Room(text.to_owned())
-            } else {
-                Self::BadRoom
-            };
-        }
-        let link = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
-        match url::Url::parse(&link) {
-            Ok(url) if names_a_room(&url) => Self::Link(link),
-            _ => Self::BadLink,
-        }
-    }
-}
-
-fn names_a_room(url: &url::Url) -> bool {
-    let mut parts = url.path_segments().into_iter().flatten();
-    let room = parts
-        .by_ref()
-        .find(|part| *part == "room")
-        .and_then(|_| parts.next());
-    matches!(url.scheme(), "http" | "https")
-        && url.host().is_some()
-        && room.is_some_and(|room| !room.is_empty())
-}
-
-/// A server's address with its scheme, or `None` if this is none.
-fn server_address(text: &str) -> Option<String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return None;
-    }
-    let address = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    };
-    let url = url::Url::parse(&address).ok()?;
-    let usable = matches!(url.scheme(), "http" | "https" | "ws" | "wss") && url.host().is_some();
-    usable.then(|| address.trim_end_matches('/').to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_and_rooms_are_told_apart() {
-        let link = |text: &str| Target::Link(text.to_owned());
-        assert_eq!(
-            Target::of(" http://10.0.0.2:8080/room/tea "),
-            link("http://10.0.0.2:8080/room/tea")
-        );
-        assert_eq!(
-            Target::of("10.0.0.2:8080/room/tea"),
-            link("http://10.0.0.2:8080/room/tea")
-        );
-        assert_eq!(
-            Target::of("https://[::1]:8443/room/茶"),
-            link("https://[::1]:8443/room/茶")
-        );
-        assert_eq!(
-            Target::of("maple-river"),
-            Target::Room("maple-river".into())
-        );
-        assert_eq!(Target::of("茶室"), Target::Room("茶室".into()));
-        assert_eq!(Target::of("  "), Target::Nothing);
-        for bad in [
-            "http://10.0.0.2:8080/",
-            "http://h/room/",
-            "ftp://h/room/a",
-            "http:///room/a",
-        ] {
-            assert_eq!(Target::of(bad), Target::BadLink, "{bad}");
-        }
-        for bad in ["two words", "a?b", &"x".repeat(65)] {
-            assert_eq!(Target::of(bad), Target::BadRoom, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_server_may_be_typed_without_its_scheme() {
-        assert_eq!(
-            server_address("192.168.1.7:8080").as_deref(),
-            Some("http://192.168.1.7:8080")
-        );
-        assert_eq!(
-            server_address("https://calls.example/").as_deref(),
-            Some("https://calls.example")
-        );
-        assert_eq!(server_address(" "), None);
-        assert_eq!(server_address("http://"), None);
-        assert_eq!(server_address("gopher://x"), None);
     }
 }

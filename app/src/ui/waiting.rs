@@ -44,7 +44,7 @@ pub fn waiting_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
         vec2(width, free - 12.0),
     );
     let tight = area.height() < 520.0;
-    let (side, above) = if tight { (22.0, 18.0) } else { (28.0, 26.0) };
+    let (side, above) = if tight { (22.0, 14.0) } else { (28.0, 26.0) };
     widgets::within(ui, place, |ui| {
         let card = Frame::NONE
             .fill(Color32::from_rgba_unmultiplied(20, 22, 28, 238))
