@@ -212,6 +212,7 @@ impl Engine {
         self.publish();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let logging = self.stats.is_some() || self.local.log().is_on();
         while !self.quit {
             let metering = self.devices.metering(self.call.phase());
             let deadline = self.deadline();
@@ -222,7 +223,10 @@ impl Engine {
                 },
                 Some(event) = self.incoming.recv() => self.event(event).await,
                 () = sleep_until(deadline) => self.deadline_passed().await,
-                _ = second.tick(), if self.stats.is_some() => self.write_statistics(),
+                _ = second.tick(), if logging => {
+                    self.write_statistics();
+                    self.local.log().flush();
+                }
                 () = tokio::time::sleep(Duration::from_millis(80)), if metering => {
                     self.snapshot.microphone_dbfs = self.local.microphone_dbfs();
                 }
@@ -360,15 +364,15 @@ impl Engine {
     }
 
     async fn local_event(&mut self, event: LocalEvent) {
-        if let Some(fault) = self.devices.handle(&event) {
-            let sentence = fault.sentence.clone();
+        if let Some(fault) = self.devices.handle(event) {
+            let sentence = fault.error.sentence(Language::English);
             let _ = self.reports.send(Report::Device {
                 sentence,
                 asked: fault.asked,
             });
             // In the lobby the place of the picture says it.
             if *self.call.phase() != Phase::Lobby {
-                self.push_notice(fault.sentence, true);
+                self.push_notice(fault.error.sentence(self.language()), true);
             }
         }
         self.announce_state().await;
@@ -453,6 +457,7 @@ impl Engine {
             Effect::Close(id) => {
                 if let Some((_, session)) = self.session.take_if(|(current, _)| *current == id) {
                     session.close();
+                    self.local.log().flush();
                 }
                 self.pair = None;
             }
@@ -697,9 +702,10 @@ impl Engine {
         }
         self.snapshot.phase = self.call.phase().clone();
         self.snapshot.peer = self.call.peer().cloned();
-        self.snapshot.camera = self.devices.camera.clone();
-        self.snapshot.microphone = self.devices.microphone.clone();
-        self.snapshot.speaker = self.devices.speaker.clone();
+        let language = self.language();
+        self.snapshot.camera = self.devices.camera.shown(language);
+        self.snapshot.microphone = self.devices.microphone.shown(language);
+        self.snapshot.speaker = self.devices.speaker.shown(language);
         self.snapshot.notices = self
             .notices
             .iter()

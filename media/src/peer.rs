@@ -398,13 +398,15 @@ impl Peer {
     /// The candidate pair in use: the local candidate's type and protocol, e.g. `host/udp`.
     pub async fn selected_pair(&self) -> Option<String> {
         let report = self.connection.get_stats(now(), StatsSelector::None).await;
-        let pair = report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::IceCandidatePair(pair) if pair.nominated => Some(pair),
-            _ => None,
-        })?;
+        // Not every stack of pairs has one marked as nominated; traffic marks it as well.
+        let pair = report
+            .candidate_pairs()
+            .filter(|pair| pair.nominated || pair.bytes_sent > 0)
+            .max_by_key(|pair| (pair.nominated, pair.bytes_sent))?;
         report.iter().find_map(|entry| match entry {
+            // Here a candidate's id carries a prefix that the pair's reference lacks.
             RTCStatsReportEntry::LocalCandidate(local)
-                if local.stats.id == pair.local_candidate_id =>
+                if local.stats.id.ends_with(&pair.local_candidate_id) =>
             {
                 Some(format!("{}/{}", local.candidate_type, local.protocol).to_lowercase())
             }

@@ -1,12 +1,13 @@
 //! Which devices are wanted, which run, and what the window says of them.
 
 use visavis_media::local::{LocalEvent, LocalMedia};
-use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
-use visavis_media::source::{DeviceSelector, SourceEvent, VideoSourceSpec};
+use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec, SoundError};
+use visavis_media::source::{DeviceSelector, SourceError, SourceEvent, VideoSourceSpec};
 
 use super::Sources;
 use crate::settings::Settings;
-use crate::snapshot::{DeviceState, Phase};
+use crate::snapshot::{self, Phase};
+use crate::text::Language;
 
 /// This end's devices as the user wants them and as they are.
 pub(super) struct Devices {
@@ -168,10 +169,9 @@ impl Devices {
         local.set_speaker(&spec);
     }
 
-    /// Takes what a device tells; returns what to say if something went wrong.
-    pub(super) fn handle(&mut self, event: &LocalEvent) -> Option<Fault> {
-        let asked = &self.sources;
-        match event {
+    /// Takes what a device tells; returns what went wrong, if something did.
+    pub(super) fn handle(&mut self, event: LocalEvent) -> Option<Fault> {
+        let (device, asked, error) = match event {
             LocalEvent::Video(SourceEvent::Started {
                 name,
                 width,
@@ -179,30 +179,44 @@ impl Devices {
                 ..
             }) => {
                 self.camera = DeviceState::On(format!("{name} ({width}\u{d7}{height})"));
-                None
-            }
-            LocalEvent::Video(SourceEvent::Stalled) => Some(Fault {
-                sentence: "the camera has stopped delivering pictures: check its cable".to_owned(),
-                asked: false,
-            }),
-            LocalEvent::Video(SourceEvent::Lost(error)) => {
-                Some(fail(&mut self.camera, asked.video.is_some(), error))
+                return None;
             }
             LocalEvent::MicrophoneStarted(name) => {
-                self.microphone = DeviceState::On(name.clone());
-                None
-            }
-            LocalEvent::MicrophoneLost(error) => {
-                Some(fail(&mut self.microphone, asked.audio.is_some(), error))
+                self.microphone = DeviceState::On(name);
+                return None;
             }
             LocalEvent::SpeakerStarted(name) => {
-                self.speaker = DeviceState::On(name.clone());
-                None
+                self.speaker = DeviceState::On(name);
+                return None;
             }
-            LocalEvent::SpeakerLost(error) => {
-                Some(fail(&mut self.speaker, asked.sink.is_some(), error))
+            LocalEvent::Video(SourceEvent::Stalled) => {
+                return Some(Fault {
+                    error: DeviceError::CameraStalled,
+                    asked: false,
+                });
             }
-        }
+            LocalEvent::Video(SourceEvent::Lost(error)) => (
+                &mut self.camera,
+                self.sources.video.is_some(),
+                DeviceError::Source(error),
+            ),
+            LocalEvent::MicrophoneLost(error) => (
+                &mut self.microphone,
+                self.sources.audio.is_some(),
+                DeviceError::Sound(error),
+            ),
+            LocalEvent::SpeakerLost(error) => (
+                &mut self.speaker,
+                self.sources.sink.is_some(),
+                DeviceError::Sound(error),
+            ),
+        };
+        let never_came = *device == DeviceState::Starting;
+        *device = DeviceState::Failed(error.clone());
+        Some(Fault {
+            error,
+            asked: asked && never_came,
+        })
     }
 
     /// Whether camera and microphone are there, or known to be absent.
@@ -222,22 +236,56 @@ impl Devices {
     }
 }
 
-/// Something is wrong with a device.
-pub(super) struct Fault {
-    /// What, and what to do.
-    pub(super) sentence: String,
-    /// It was asked for on the command line and never came up.
-    pub(super) asked: bool,
+/// A device of ours as the engine knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum DeviceState {
+    Off,
+    Starting,
+    On(String),
+    Failed(DeviceError),
 }
 
-fn fail(device: &mut DeviceState, asked: bool, error: &impl ToString) -> Fault {
-    let sentence = error.to_string();
-    let never_came = *device == DeviceState::Starting;
-    *device = DeviceState::Failed(sentence.clone());
-    Fault {
-        sentence,
-        asked: asked && never_came,
+impl DeviceState {
+    /// As the window shows it.
+    pub(super) fn shown(&self, language: Language) -> snapshot::DeviceState {
+        match self {
+            Self::Off => snapshot::DeviceState::Off,
+            Self::Starting => snapshot::DeviceState::Starting,
+            Self::On(name) => snapshot::DeviceState::On(name.clone()),
+            Self::Failed(error) => snapshot::DeviceState::Failed(error.sentence(language)),
+        }
     }
+}
+
+/// What is wrong with a device.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum DeviceError {
+    Source(SourceError),
+    Sound(SoundError),
+    CameraStalled,
+}
+
+impl DeviceError {
+    /// What is wrong, and what to do.
+    pub(super) fn sentence(&self, language: Language) -> String {
+        match (self, language) {
+            (Self::Source(error), _) => language.words().source_error(error),
+            (Self::Sound(error), _) => language.words().sound_error(error),
+            (Self::CameraStalled, Language::English) => {
+                "The camera has stopped delivering pictures: check its cable.".to_owned()
+            }
+            (Self::CameraStalled, Language::Chinese) => {
+                "摄像头停止传送画面：请检查连接线。".to_owned()
+            }
+        }
+    }
+}
+
+/// Something went wrong with a device.
+pub(super) struct Fault {
+    pub(super) error: DeviceError,
+    /// It was asked for on the command line and never came up.
+    pub(super) asked: bool,
 }
 
 fn selector(id: Option<&str>) -> DeviceSelector {
