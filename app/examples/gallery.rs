@@ -3,8 +3,10 @@
 //!
 //! `cargo run --example gallery -- VIEW [--chinese] [--size WIDTHxHEIGHT] [--seconds N]`, VIEW
 //! being one of lobby, quiet, failed, joining, waiting, call, muted, phone, connecting,
-//! reconnecting.
+//! reconnecting. VIEW `clips` writes the two people as `warm.y4m` and `cool.y4m`, for a call of
+//! the real program to be looked at.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,6 +20,10 @@ use visavis_media::frame::{Frame, FramePool};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse(std::env::args().skip(1))?;
+    if options.view == "clips" {
+        write_clip("warm.y4m", &nodding(1280, 720, &WARM))?;
+        return Ok(write_clip("cool.y4m", &nodding(1280, 720, &COOL))?);
+    }
     let shared = Shared::new(options.snapshot());
     let pictures = Pictures::default();
     let running = Arc::new(AtomicBool::new(true));
@@ -89,6 +95,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .join()
         .map_err(|_| "the painter of test pictures failed")?;
     Ok(())
+}
+
+fn write_clip(path: &str, frames: &[Arc<Frame>]) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    writeln!(file, "YUV4MPEG2 W1280 H720 F30:1 Ip A1:1 C420jpeg")?;
+    for frame in frames {
+        writeln!(file, "FRAME")?;
+        for plane in frame.planes() {
+            file.write_all(plane)?;
+        }
+    }
+    file.flush()
 }
 
 /// Does just enough of what an engine does for the controls to be tried.
