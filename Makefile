@@ -1,0 +1,74 @@
+# Visavis. `make run` opens the window, `make test` proves it works. See docs/testing.md.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test fmt clippy test-unit test-integration test-doc deny fuzz clean cargo \
+	packages-build packages-run packages-test
+
+# Where rustup puts it, for shells that have not read its environment yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+CARGO ?= cargo
+# Arguments for `make run`, e.g. ARGS="call tea --video-source testcard".
+ARGS ?=
+# Seconds a fuzz target runs in `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+help: ## Say what there is
+	@echo 'make run ARGS="..."   install what is missing, build, open the window'
+	@echo 'make test             everything below, in this order'
+	@echo '  make fmt              formatting'
+	@echo '  make clippy           lints, warnings are errors'
+	@echo '  make test-unit        unit tests'
+	@echo '  make test-integration real servers, browsers and sound, one at a time'
+	@echo '  make test-doc         examples in the documentation'
+	@echo 'make deny             licences and advisories of the dependencies (needs cargo-deny)'
+	@echo 'make fuzz             what reads bytes from strangers (needs cargo-fuzz and a nightly compiler)'
+	@echo 'make clean            remove what was built'
+
+run: packages-run cargo
+	$(CARGO) run --locked --release --package visavis --bin visavis -- $(ARGS)
+
+# The packages first: whoever must install them by hand is told at once.
+test: packages-test fmt clippy test-unit test-integration test-doc
+
+fmt: cargo
+	$(CARGO) fmt --all --check
+
+clippy: packages-build cargo
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# A failing test does not keep the rest from being tried; the whole still fails.
+test-unit: packages-build cargo
+	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins
+
+# Each of these plays or calls in real time: two at once on a small machine starve each other.
+test-integration: packages-test cargo
+	$(CARGO) test --locked --workspace --no-fail-fast --test '*' -- --test-threads=1
+
+test-doc: packages-build cargo
+	$(CARGO) test --locked --workspace --no-fail-fast --doc
+
+deny: cargo
+	$(CARGO) deny --locked --workspace check
+
+fuzz: packages-build cargo
+	cd media && for target in assemble jitter nack; do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; done
+	cd signaling && for target in wire rooms; do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; done
+
+clean: cargo
+	$(CARGO) clean
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { \
+		echo 'Rust is missing: install it as https://rustup.rs says, then run make again.' >&2; exit 1; }
+
+packages-build:
+	@.ci/packages build
+
+packages-run:
+	@.ci/packages build run
+
+packages-test:
+	@.ci/packages build test
