@@ -165,7 +165,8 @@ fn say(report: &Report) -> Option<ExitCode> {
     matches!(report, Report::Device { asked: true, .. }).then(|| ExitCode::from(exit::DEVICE))
 }
 
-fn phase_line(phase: &Phase) -> Option<String> {
+/// What a phase is called on standard error.
+pub(crate) fn phase_line(phase: &Phase) -> Option<String> {
     Some(match phase {
         Phase::Lobby => return None,
         Phase::Joining { room } => format!("Joining {room}"),

@@ -8,8 +8,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::cli::{CallArgs, exit};
-use crate::engine::{Engine, EngineOptions, Shown, Sources};
-use crate::headless::{first_command, frame_log, stats_sink};
+use crate::engine::{Engine, EngineOptions, Report, Shown, Sources};
+use crate::headless::{first_command, frame_log, phase_line, stats_sink};
 use crate::settings::SettingsFile;
 use crate::snapshot::{Command, Pictures, Shared};
 use crate::text::Language;
@@ -44,7 +44,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
     let shown = Arc::new(Shown::new(Arc::clone(&log)));
     let shared = Shared::default();
     let pictures = Pictures::default();
-    let (reports, _) = mpsc::unbounded_channel();
+    let (reports, told) = mpsc::unbounded_channel();
     let (commands, receiver) = mpsc::unbounded_channel();
     let engine = Engine::new(
         EngineOptions {
@@ -71,6 +71,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
     );
     if let Some(call) = call {
         let _ = commands.send(first_command(&call.target, call.server.as_deref()));
+        runtime.spawn(say_phases(told));
     }
     let running = runtime.spawn(engine.run(receiver));
     let closing = commands.clone();
@@ -97,6 +98,17 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
         Err(error) => {
             eprintln!("{error}");
             Ok(ExitCode::from(exit::NO_DISPLAY))
+        }
+    }
+}
+
+/// A call from the command line says there how it goes, the invite link above all.
+async fn say_phases(mut told: mpsc::UnboundedReceiver<Report>) {
+    while let Some(report) = told.recv().await {
+        if let Report::Phase(phase) = report
+            && let Some(line) = phase_line(&phase)
+        {
+            eprintln!("{line}");
         }
     }
 }
