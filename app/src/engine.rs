@@ -704,7 +704,7 @@ impl Engine {
         self.snapshot.peer = self.call.peer().cloned();
         let language = self.language();
         self.snapshot.camera = self.devices.camera.shown(language);
-        self.snapshot.microphone = self.devices.microphone.shown(language);
+        self.snapshot.microphone = self.devices.microphone_shown(language);
         self.snapshot.speaker = self.devices.speaker.shown(language);
         self.snapshot.notices = self
             .notices

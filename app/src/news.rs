@@ -30,11 +30,7 @@ impl News {
                 "{} lost the connection. Waiting for them to come back.",
                 or(name, "The other person")
             ),
-            Self::ServerLost(reason) => {
-                format!(
-                    "The server cannot be reached ({reason}). Trying again: check the network and the address."
-                )
-            }
+            Self::ServerLost(reason) => format!("{reason} Trying again."),
             Self::ServerRefused(reason) => format!("The server refused: {reason}"),
             Self::HostFailed(reason) => format!("No call can be hosted here: {reason}"),
             Self::PathFailed => {
@@ -52,9 +48,7 @@ impl News {
             Self::RoomFull(room) => format!("房间“{room}”已满：里面已有两个人。请换一个房间。"),
             Self::PeerLeft(name) => format!("{}已离开通话。", or(name, "对方")),
             Self::PeerLost(name) => format!("{}的连接中断，正在等待对方回来。", or(name, "对方")),
-            Self::ServerLost(reason) => {
-                format!("无法连接服务器（{reason}）。正在重试，请检查网络和地址。")
-            }
+            Self::ServerLost(reason) => format!("与服务器的连接中断，正在重试。（{reason}）"),
             Self::ServerRefused(reason) => format!("服务器拒绝：{reason}"),
             Self::HostFailed(reason) => format!("无法在本机发起通话：{reason}"),
             Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),

@@ -224,6 +224,15 @@ impl Devices {
         self.camera != DeviceState::Starting && self.microphone != DeviceState::Starting
     }
 
+    /// The microphone as the window shows it: a muted one is off, though it stays open.
+    pub(super) fn microphone_shown(&self, language: Language) -> snapshot::DeviceState {
+        if self.microphone_on {
+            self.microphone.shown(language)
+        } else {
+            snapshot::DeviceState::Off
+        }
+    }
+
     /// What the other end may expect: sound, pictures.
     pub(super) fn sending(&self) -> (bool, bool) {
         let audio = self.microphone_on && matches!(self.microphone, DeviceState::On(_));
