@@ -177,7 +177,7 @@ impl Options {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let room = "maple-river-sunny-otter-violin".to_owned();
+        let room = "lusab-babad-gutih-tugad".to_owned();
         let link = format!("http://192.168.1.23:8080/room/{room}");
         let since = Instant::now().checked_sub(Duration::from_secs(768));
         let since = since.unwrap_or_else(Instant::now);
@@ -270,7 +270,7 @@ impl Options {
             }),
             rooms: vec![
                 room("http://192.168.1.40:8080/room/tea", false, 600),
-                room("copper-lantern-quiet-fox-meadow", true, 3 * 3600),
+                room("fofor-vuvol-kagor-notof", true, 3 * 3600),
                 room("https://calls.example/room/茶室", false, 2 * 86400),
             ],
             ..Settings::default()

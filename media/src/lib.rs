@@ -5,6 +5,7 @@
 //! `webrtc` crate. `docs/architecture.md` draws the whole.
 
 pub mod adapt;
+pub mod annexb;
 pub mod codec;
 pub mod congestion;
 pub mod devices;

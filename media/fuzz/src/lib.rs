@@ -1,6 +1,9 @@
 //! The pure modules alone, straight from their sources: so the fuzzers build in seconds and
 //! without the C libraries of the rest.
 
+#[path = "../../src/annexb.rs"]
+pub mod annexb;
+
 #[path = "../../src/rtp"]
 pub mod rtp {
     pub mod assemble;

@@ -1,5 +1,6 @@
 //! H.264 into RTP payloads (RFC 6184, packetization mode 1).
 
+use crate::annexb::nal_units;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::h264_depacketize::{FU_END, FU_START, nal};
@@ -74,44 +75,6 @@ fn fragment(unit: &[u8], max: usize, payloads: &mut Vec<Bytes>) {
         payload.put_slice(part);
         payloads.push(payload.freeze());
     }
-}
-
-/// The NAL units of an Annex B stream without start codes and trailing zeros
-/// (ITU-T H.264 annex B.1). Bytes before the first start code are skipped.
-pub fn nal_units(annexb: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = after_start_code(annexb);
-    std::iter::from_fn(move || {
-        loop {
-            let from = rest?;
-            let next = after_start_code(from);
-            // The next start code ends three bytes before its unit; its leading zeros and any
-            // padding are trimmed as trailing zeros of this one.
-            let end = next.map_or(from.len(), |next| from.len() - next.len() - 3);
-            rest = next;
-            let unit = from.get(..end)?;
-            let kept = unit
-                .iter()
-                .rposition(|&b| b != 0)
-                .map_or(0, |last| last + 1);
-            if kept > 0 {
-                return unit.get(..kept);
-            }
-        }
-    })
-}
-
-/// What follows the first `00 00 01`.
-fn after_start_code(data: &[u8]) -> Option<&[u8]> {
-    let mut at = 0;
-    while let Some(&[a, b, c]) = data.get(at..at + 3) {
-        match (a, b, c) {
-            (0, 0, 1) => return data.get(at + 3..),
-            // No start code begins at or before a byte above one.
-            (_, _, 2..) => at += 3,
-            _ => at += 1,
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)] // openh264 is a C++ library; each block says why it is sound.
 
-use super::{nal_units, sps};
+use super::sps;
+use crate::annexb::nal_units;
 use crate::codec::{CodecError, Decoded};
 use crate::frame::{Frame, FramePool, Matrix};
 use openh264_sys2 as sys;

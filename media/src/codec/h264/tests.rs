@@ -1,6 +1,7 @@
 //! The encoder against the decoder.
 
 use super::*;
+use crate::annexb::nal_units;
 use crate::codec::{CodecError, Decoded, EncodedPicture};
 use crate::frame::{Frame, FramePool, Matrix};
 use crate::picture::scale;
