@@ -3,6 +3,8 @@
 //! snapshots.
 
 mod devices;
+mod notices;
+mod perform;
 mod shown;
 mod statistics;
 
@@ -19,17 +21,17 @@ use visavis_media::session::Session;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
 use visavis_signaling::{
-    CallLink, Client, ClientHandle, ClientOptions, ClientUpdate, LinkError, RoomName, ServerUrl,
-    Target,
+    CallLink, ClientHandle, ClientUpdate, LinkError, RoomName, ServerUrl, Target,
 };
 
-use crate::call::{Call, ConnectionId, Effect, End, Input, News};
-use crate::host::{self, Hosted, Hosting};
+use crate::call::{Call, ConnectionId, End, Input, News};
+use crate::host::Hosting;
 use crate::proposal;
 use crate::settings::{RecentRoom, Settings, SettingsFile};
-use crate::snapshot::{Command, Notice, Phase, Pictures, Shared, Snapshot};
+use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot};
 use crate::text::Language;
 use devices::Devices;
+use notices::Notices;
 pub use shown::Shown;
 pub use statistics::StatsSink;
 
@@ -119,8 +121,7 @@ pub struct Engine {
     shown: Arc<Shown>,
     shared: Shared,
     snapshot: Snapshot,
-    notices: Vec<(Notice, Instant)>,
-    next_notice: u64,
+    notices: Notices,
     stats: Option<StatsSink>,
     pair: Option<String>,
     join_running_server: bool,
@@ -136,13 +137,6 @@ pub struct Engine {
 
 /// A camera that takes longer comes later; the call does not wait for it.
 const SETTLE_WITHIN: Duration = Duration::from_secs(3);
-
-/// How long a sentence stays: an error longer than news.
-const NEWS_STAY: Duration = Duration::from_secs(6);
-const ERRORS_STAY: Duration = Duration::from_secs(20);
-
-/// More sentences at once help nobody.
-const MAX_NOTICES: usize = 3;
 
 impl Engine {
     /// An engine in the lobby. Reports go to `reports`.
@@ -179,8 +173,7 @@ impl Engine {
                 proposed_room: proposal::room(&mut rand::rng()),
                 ..Snapshot::default()
             },
-            notices: vec![],
-            next_notice: 0,
+            notices: Notices::default(),
             stats: options.stats,
             pair: None,
             join_running_server: options.join_running_server,
@@ -192,7 +185,9 @@ impl Engine {
             settle_by: None,
             quit: false,
         };
-        this.notices_from(options.warning);
+        if let Some(warning) = options.warning {
+            this.push_notice(warning, true);
+        }
         this
     }
 
@@ -285,7 +280,7 @@ impl Engine {
             Command::ProposeRoom => {
                 self.snapshot.proposed_room = proposal::room(&mut rand::rng());
             }
-            Command::Dismiss(id) => self.notices.retain(|(notice, _)| notice.id != id),
+            Command::Dismiss(id) => self.notices.dismiss(id),
             Command::Quit => self.quit = true,
         }
     }
@@ -304,7 +299,10 @@ impl Engine {
                 })
                 .await;
             }
-            Err(error) => self.tell(News::HostFailed(error.to_string())),
+            Err(error) => {
+                self.tell(News::HostFailed(error.to_string()));
+                let _ = self.reports.send(Report::Ended(End::HostFailed));
+            }
         }
     }
 
@@ -419,6 +417,8 @@ impl Engine {
         } else if phase == Phase::Lobby {
             self.devices.enter_lobby(&self.local);
             self.entering = None;
+            // The last name is known to whoever was called.
+            self.snapshot.proposed_room = proposal::room(&mut rand::rng());
         }
         if matches!(phase, Phase::Waiting { .. } | Phase::Connecting { .. })
             && let Some(room) = self.entering.take()
@@ -434,189 +434,6 @@ impl Engine {
             .as_ref()
             .map(|room| room.name().to_owned())
             .unwrap_or_default()
-    }
-
-    async fn perform(&mut self, effect: Effect) -> Option<Input> {
-        match effect {
-            Effect::StartServer(room) => return Some(self.start_server(&room).await),
-            Effect::StopServer => self.hosting = None,
-            Effect::Dial { server, room } => return self.dial(&server, &room),
-            Effect::HangUpLine => {
-                if let Some((_, line)) = self.line.take() {
-                    line.close().await;
-                }
-            }
-            Effect::Send(message) => {
-                if let Some((_, line)) = &self.line
-                    && let Err(error) = line.send(message.to_json())
-                {
-                    tracing::warn!(%error, "a message to the other end");
-                }
-            }
-            Effect::Open(id, ice_servers) => return self.open(id, ice_servers).await,
-            Effect::Close(id) => {
-                if let Some((_, session)) = self.session.take_if(|(current, _)| *current == id) {
-                    session.close();
-                    self.local.log().flush();
-                }
-                self.pair = None;
-            }
-            Effect::Tell(news) => self.tell(news),
-            Effect::Ended(end) => {
-                let _ = self.reports.send(Report::Ended(end));
-            }
-            effect => return self.perform_on_session(effect).await,
-        }
-        None
-    }
-
-    async fn perform_on_session(&mut self, effect: Effect) -> Option<Input> {
-        let (current, session) = self.session.as_ref()?;
-        match effect {
-            Effect::Offer(id) if id == *current => Some(match session.offer().await {
-                Ok(sdp) => Input::OfferMade(id, sdp),
-                Err(error) => Input::ConnectionRefused(id, error.to_string()),
-            }),
-            Effect::Answer(id, sdp) if id == *current => Some(match session.answer(&sdp).await {
-                Ok(sdp) => Input::AnswerMade(id, sdp),
-                Err(error) => Input::ConnectionRefused(id, error.to_string()),
-            }),
-            Effect::AcceptAnswer(id, sdp) if id == *current => {
-                let refused = session.accept_answer(&sdp).await.err()?;
-                Some(Input::ConnectionRefused(id, refused.to_string()))
-            }
-            Effect::Rollback(id) if id == *current => {
-                let refused = session.rollback().await.err()?;
-                Some(Input::ConnectionRefused(id, refused.to_string()))
-            }
-            Effect::AddCandidate(id, candidate) if id == *current => {
-                // One of many: the others may do, so it is no news.
-                if let Err(error) = session.add_candidate(candidate).await {
-                    tracing::warn!(%error, "ignored");
-                }
-                None
-            }
-            Effect::StartSending(id) if id == *current => {
-                session.start_sending().await;
-                None
-            }
-            Effect::PeerSendsVideo(id, sends) if id == *current => {
-                session.set_peer_sends_video(sends);
-                None
-            }
-            _ => None,
-        }
-    }
-
-    async fn start_server(&mut self, room: &str) -> Input {
-        let room = match RoomName::parse(room) {
-            Ok(room) => room,
-            Err(error) => return Input::HostFailed(error.to_string()),
-        };
-        match host::host(&room, self.join_running_server).await {
-            Ok(Hosted::Here(hosting)) => {
-                let (server, invite) = (hosting.server.to_string(), hosting.invite.to_string());
-                if let Some(port) = hosting.moved_from {
-                    self.push_notice(moved(self.language(), port, &server), false);
-                    let said = moved(Language::English, port, &server);
-                    let _ = self.reports.send(Report::Said(said));
-                }
-                self.hosting = Some(hosting);
-                Input::Hosted {
-                    server,
-                    invite: Some(invite),
-                }
-            }
-            Ok(Hosted::Elsewhere(server)) => {
-                let said = format!("a Visavis server runs at {server} already: joining there");
-                let _ = self.reports.send(Report::Said(said));
-                let invite = CallLink::new(server.clone(), room).to_string();
-                Input::Hosted {
-                    server: server.to_string(),
-                    invite: Some(invite),
-                }
-            }
-            Err(error) => Input::HostFailed(error.to_string()),
-        }
-    }
-
-    fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
-        let server = server
-            .parse::<ServerUrl>()
-            .map_err(|error| error.to_string());
-        let room = RoomName::parse(room).map_err(|error| error.to_string());
-        let (server, room) = match server.and_then(|server| Ok((server, room?))) {
-            Ok(both) => both,
-            Err(reason) => return Some(Input::ServerRefused(reason)),
-        };
-        let options = ClientOptions {
-            server,
-            room,
-            give_up_after: self.give_up_after,
-        };
-        let (handle, mut updates) = Client::start(options);
-        self.lines += 1;
-        let line = self.lines;
-        self.line = Some((line, handle));
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            while let Some(update) = updates.recv().await {
-                if events.send(Event::Line(line, update)).is_err() {
-                    return;
-                }
-            }
-        });
-        None
-    }
-
-    async fn open(
-        &mut self,
-        id: ConnectionId,
-        ice_servers: Vec<visavis_media::peer::IceServer>,
-    ) -> Option<Input> {
-        let (sender, mut peer_events) = mpsc::unbounded_channel();
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            while let Some(event) = peer_events.recv().await {
-                if events.send(Event::Peer(id, event)).is_err() {
-                    return;
-                }
-            }
-        });
-        let shown = Arc::clone(&self.shown);
-        shown.expect_first();
-        let pictures: visavis_media::pipeline::video_receive::PictureSink = match &self.pictures {
-            Some(pictures) => {
-                let remote = Arc::clone(&pictures.remote);
-                Arc::new(move |frame| remote.put(frame))
-            }
-            None => Arc::new(move |frame| shown.note(&frame)),
-        };
-        let session = Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
-        match session {
-            Ok(session) => {
-                self.session = Some((id, session));
-                None
-            }
-            Err(error) => Some(Input::ConnectionRefused(id, error.to_string())),
-        }
-    }
-
-    /// The pair is nominated a little after the connection is up.
-    fn look_up_pair(&self, id: ConnectionId) {
-        let Some((_, session)) = &self.session else {
-            return;
-        };
-        let (peer, events) = (Arc::clone(session.peer()), self.events.clone());
-        tokio::spawn(async move {
-            for _ in 0..20 {
-                if let Some(pair) = peer.selected_pair().await {
-                    let _ = events.send(Event::Pair(id, Some(pair)));
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        });
     }
 
     async fn announce_state(&mut self) {
@@ -637,13 +454,12 @@ impl Engine {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let notice = self.notices.iter().map(|(_, until)| *until);
-        notice.chain(self.settle_by).min()
+        self.notices.poll_timeout().into_iter().chain(self.settle_by).min()
     }
 
     async fn deadline_passed(&mut self) {
         let now = Instant::now();
-        self.notices.retain(|(_, until)| *until > now);
+        self.notices.handle_timeout(now);
         if self.settle_by.is_some_and(|by| by <= now) {
             self.settle_by = None;
             self.input(Input::SourcesSettled).await;
@@ -654,30 +470,13 @@ impl Engine {
         Language::chosen(self.settings.language)
     }
 
+    fn push_notice(&mut self, text: String, error: bool) {
+        self.notices.push(Instant::now(), text, error);
+    }
+
     fn tell(&mut self, news: News) {
         self.push_notice(news.sentence(self.language()), news.is_error());
         let _ = self.reports.send(Report::Told(news));
-    }
-
-    fn notices_from(&mut self, warning: Option<String>) {
-        if let Some(warning) = warning {
-            self.push_notice(warning, true);
-        }
-    }
-
-    fn push_notice(&mut self, text: String, error: bool) {
-        self.notices.retain(|(notice, _)| notice.text != text);
-        if self.notices.len() == MAX_NOTICES {
-            self.notices.remove(0);
-        }
-        self.next_notice += 1;
-        let stay = if error { ERRORS_STAY } else { NEWS_STAY };
-        let notice = Notice {
-            id: self.next_notice,
-            error,
-            text,
-        };
-        self.notices.push((notice, Instant::now() + stay));
     }
 
     fn list_devices(&self) {
@@ -706,11 +505,7 @@ impl Engine {
         self.snapshot.camera = self.devices.camera.shown(language);
         self.snapshot.microphone = self.devices.microphone_shown(language);
         self.snapshot.speaker = self.devices.speaker.shown(language);
-        self.snapshot.notices = self
-            .notices
-            .iter()
-            .map(|(notice, _)| notice.clone())
-            .collect();
+        self.snapshot.notices = self.notices.list();
         self.shared.publish(self.snapshot.clone());
     }
 
@@ -744,14 +539,6 @@ fn link(target: &str, server: Option<&str>) -> Result<CallLink, LinkError> {
     }
 }
 
-fn moved(language: Language, port: u16, server: &str) -> String {
-    match language {
-        Language::English => {
-            format!("port {port} is in use by another program: this call is at {server}")
-        }
-        Language::Chinese => format!("端口 {port} 被其他程序占用：本次通话使用 {server}"),
-    }
-}
 
 fn unix_seconds() -> u64 {
     std::time::SystemTime::now()

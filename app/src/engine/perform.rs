@@ -1,0 +1,209 @@
+//! Performs what the call decides: our server, the line to a server, connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use visavis_media::peer::IceServer;
+use visavis_media::pipeline::video_receive::PictureSink;
+use visavis_media::session::Session;
+use visavis_signaling::{CallLink, Client, ClientOptions, RoomName, ServerUrl};
+
+use super::{Engine, Event, Report};
+use crate::call::{ConnectionId, Effect, Input};
+use crate::host::{self, Hosted};
+use crate::text::Language;
+
+impl Engine {
+    pub(super) async fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::StartServer(room) => return Some(self.start_server(&room).await),
+            Effect::StopServer => self.hosting = None,
+            Effect::Dial { server, room } => return self.dial(&server, &room),
+            Effect::HangUpLine => {
+                if let Some((_, line)) = self.line.take() {
+                    line.close().await;
+                }
+            }
+            Effect::Send(message) => {
+                if let Some((_, line)) = &self.line
+                    && let Err(error) = line.send(message.to_json())
+                {
+                    tracing::warn!(%error, "a message to the other end");
+                }
+            }
+            Effect::Open(id, ice_servers) => return self.open(id, ice_servers).await,
+            Effect::Close(id) => {
+                if let Some((_, session)) = self.session.take_if(|(current, _)| *current == id) {
+                    session.close();
+                    self.local.log().flush();
+                }
+                self.pair = None;
+            }
+            Effect::Tell(news) => self.tell(news),
+            Effect::Ended(end) => {
+                let _ = self.reports.send(Report::Ended(end));
+            }
+            effect => return self.perform_on_session(effect).await,
+        }
+        None
+    }
+
+    async fn perform_on_session(&mut self, effect: Effect) -> Option<Input> {
+        let (current, session) = self.session.as_ref()?;
+        match effect {
+            Effect::Offer(id) if id == *current => Some(match session.offer().await {
+                Ok(sdp) => Input::OfferMade(id, sdp),
+                Err(error) => Input::ConnectionRefused(id, error.to_string()),
+            }),
+            Effect::Answer(id, sdp) if id == *current => Some(match session.answer(&sdp).await {
+                Ok(sdp) => Input::AnswerMade(id, sdp),
+                Err(error) => Input::ConnectionRefused(id, error.to_string()),
+            }),
+            Effect::AcceptAnswer(id, sdp) if id == *current => {
+                let refused = session.accept_answer(&sdp).await.err()?;
+                Some(Input::ConnectionRefused(id, refused.to_string()))
+            }
+            Effect::Rollback(id) if id == *current => {
+                let refused = session.rollback().await.err()?;
+                Some(Input::ConnectionRefused(id, refused.to_string()))
+            }
+            Effect::AddCandidate(id, candidate) if id == *current => {
+                // One of many: the others may do, so it is no news.
+                if let Err(error) = session.add_candidate(candidate).await {
+                    tracing::warn!(%error, "ignored");
+                }
+                None
+            }
+            Effect::StartSending(id) if id == *current => {
+                session.start_sending().await;
+                None
+            }
+            Effect::PeerSendsVideo(id, sends) if id == *current => {
+                session.set_peer_sends_video(sends);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    async fn start_server(&mut self, room: &str) -> Input {
+        let room = match RoomName::parse(room) {
+            Ok(room) => room,
+            Err(error) => return Input::HostFailed(error.to_string()),
+        };
+        match host::host(&room, self.join_running_server).await {
+            Ok(Hosted::Here(hosting)) => {
+                let (server, invite) = (hosting.server.to_string(), hosting.invite.to_string());
+                if let Some(port) = hosting.moved_from {
+                    self.push_notice(moved(self.language(), port, &server), false);
+                    let said = moved(Language::English, port, &server);
+                    let _ = self.reports.send(Report::Said(said));
+                }
+                self.hosting = Some(hosting);
+                Input::Hosted {
+                    server,
+                    invite: Some(invite),
+                }
+            }
+            Ok(Hosted::Elsewhere(server)) => {
+                let said = format!("a Visavis server runs at {server} already: joining there");
+                let _ = self.reports.send(Report::Said(said));
+                let invite = CallLink::new(server.clone(), room).to_string();
+                Input::Hosted {
+                    server: server.to_string(),
+                    invite: Some(invite),
+                }
+            }
+            Err(error) => Input::HostFailed(error.to_string()),
+        }
+    }
+
+    fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
+        let server = server
+            .parse::<ServerUrl>()
+            .map_err(|error| error.to_string());
+        let room = RoomName::parse(room).map_err(|error| error.to_string());
+        let (server, room) = match server.and_then(|server| Ok((server, room?))) {
+            Ok(both) => both,
+            Err(reason) => return Some(Input::ServerRefused(reason)),
+        };
+        let options = ClientOptions {
+            server,
+            room,
+            give_up_after: self.give_up_after,
+        };
+        let (handle, mut updates) = Client::start(options);
+        self.lines += 1;
+        let line = self.lines;
+        self.line = Some((line, handle));
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while let Some(update) = updates.recv().await {
+                if events.send(Event::Line(line, update)).is_err() {
+                    return;
+                }
+            }
+        });
+        None
+    }
+
+    async fn open(
+        &mut self,
+        id: ConnectionId,
+        ice_servers: Vec<IceServer>,
+    ) -> Option<Input> {
+        let (sender, mut peer_events) = mpsc::unbounded_channel();
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while let Some(event) = peer_events.recv().await {
+                if events.send(Event::Peer(id, event)).is_err() {
+                    return;
+                }
+            }
+        });
+        let shown = Arc::clone(&self.shown);
+        shown.expect_first();
+        let pictures: PictureSink = match &self.pictures {
+            Some(pictures) => {
+                let remote = Arc::clone(&pictures.remote);
+                Arc::new(move |frame| remote.put(frame))
+            }
+            None => Arc::new(move |frame| shown.note(&frame)),
+        };
+        let session = Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
+        match session {
+            Ok(session) => {
+                self.session = Some((id, session));
+                None
+            }
+            Err(error) => Some(Input::ConnectionRefused(id, error.to_string())),
+        }
+    }
+
+    /// The pair is nominated a little after the connection is up.
+    pub(super) fn look_up_pair(&self, id: ConnectionId) {
+        let Some((_, session)) = &self.session else {
+            return;
+        };
+        let (peer, events) = (Arc::clone(session.peer()), self.events.clone());
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                if let Some(pair) = peer.selected_pair().await {
+                    let _ = events.send(Event::Pair(id, Some(pair)));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        });
+    }
+}
+
+fn moved(language: Language, port: u16, server: &str) -> String {
+    match language {
+        Language::English => {
+            format!("port {port} is in use by another program: this call is at {server}")
+        }
+        Language::Chinese => format!("端口 {port} 被其他程序占用：本次通话使用 {server}"),
+    }
+}
