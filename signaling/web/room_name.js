@@ -1,7 +1,7 @@
 // Room names: what the server accepts, and one nobody guesses.
 
 /** 1-64 letters and digits of any script, `-`, `_`, `.` (the server's rule, after NFC and lower-casing). */
-const VALID = /^[\p{Alphabetic}\p{N}\-_.]{1,64}$/u;
+const VALID = /^[\p{Alphabetic}\p{M}\p{N}\-_.]{1,64}$/u;
 
 /** The room's canonical name, or null if it is none. */
 export function roomName(typed) {
