@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::units::unix_us;
 
@@ -36,11 +36,19 @@ impl FrameEvent {
     }
 }
 
-/// Writes the log; a log that is off costs nothing. Lines reach the file every 64 kB, at
-/// [`FrameLog::flush`] and at the end.
+/// How old a line may grow before the file has it: who watches a call reads along.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// Writes the log; a log that is off costs nothing. Lines reach the file about once a second while
+/// pictures pass, at [`FrameLog::flush`] and at the end.
 #[derive(Default)]
 pub struct FrameLog {
-    file: Option<Mutex<BufWriter<File>>>,
+    file: Option<Mutex<Lines>>,
+}
+
+struct Lines {
+    file: BufWriter<File>,
+    flushed: Instant,
 }
 
 impl FrameLog {
@@ -63,7 +71,10 @@ impl FrameLog {
         let mut file = BufWriter::with_capacity(64 * 1024, File::create(path).map_err(named)?);
         writeln!(file, "event,unix_us,strip").map_err(named)?;
         Ok(Self {
-            file: Some(Mutex::new(file)),
+            file: Some(Mutex::new(Lines {
+                file,
+                flushed: Instant::now(),
+            })),
         })
     }
 
@@ -79,17 +90,22 @@ impl FrameLog {
 
     /// Notes that a picture passed a station at `time`.
     pub fn note_at(&self, event: FrameEvent, time: SystemTime, strip: Option<u32>) {
-        let Some(file) = &self.file else { return };
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lines) = &self.file else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         let strip = strip.map(|number| number.to_string()).unwrap_or_default();
         // A full disk must not end a call; the log is then short.
-        let _ = writeln!(file, "{},{},{strip}", event.name(), unix_us(time));
+        let _ = writeln!(lines.file, "{},{},{strip}", event.name(), unix_us(time));
+        if lines.flushed.elapsed() >= FLUSH_EVERY {
+            lines.flushed = Instant::now();
+            let _ = lines.file.flush();
+        }
     }
 
     /// Brings the file up to date.
     pub fn flush(&self) {
-        if let Some(file) = &self.file {
-            let _ = file.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        if let Some(lines) = &self.file {
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = lines.file.flush();
         }
     }
 }

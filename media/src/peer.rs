@@ -30,7 +30,6 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
     RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
-use rtc::statistics::report::RTCStatsReportEntry;
 use tokio::sync::{Notify, mpsc};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -38,7 +37,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
     RTCIceCandidateInit, RTCIceServer, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-    RTCSdpType, RTCSessionDescription, SettingEngineBuilder, StatsSelector,
+    RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -397,21 +396,12 @@ impl Peer {
 
     /// The candidate pair in use: the local candidate's type and protocol, e.g. `host/udp`.
     pub async fn selected_pair(&self) -> Option<String> {
-        let report = self.connection.get_stats(now(), StatsSelector::None).await;
-        // Not every stack of pairs has one marked as nominated; traffic marks it as well.
-        let pair = report
-            .candidate_pairs()
-            .filter(|pair| pair.nominated || pair.bytes_sent > 0)
-            .max_by_key(|pair| (pair.nominated, pair.bytes_sent))?;
-        report.iter().find_map(|entry| match entry {
-            // Here a candidate's id carries a prefix that the pair's reference lacks.
-            RTCStatsReportEntry::LocalCandidate(local)
-                if local.stats.id.ends_with(&pair.local_candidate_id) =>
-            {
-                Some(format!("{}/{}", local.candidate_type, local.protocol).to_lowercase())
-            }
-            _ => None,
-        })
+        // Not from the statistics: there a pair names its candidates by other ids than theirs.
+        let [sender, _] = &self.senders;
+        let transport = sender.transport().await.ok()??.ice_transport();
+        let pair = transport.get_selected_candidate_pair().await.ok()??;
+        let local = pair.local();
+        Some(format!("{}/{}", local.typ, local.protocol).to_lowercase())
     }
 
     /// Ends the connection; returns within a fraction of a second.

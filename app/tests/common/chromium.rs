@@ -27,6 +27,10 @@ pub struct Options<'a> {
     pub microphone: Option<&'a Path>,
     /// Do not grant camera and microphone to everyone; `Chromium::set_permission` then decides.
     pub ask_permission: bool,
+    /// Runs beside other browsers; else one waits for the other to end.
+    pub beside_others: bool,
+    /// Further command-line flags.
+    pub flags: &'a [&'a str],
 }
 
 /// A running browser; killed, and its profile removed, on drop.
@@ -34,7 +38,7 @@ pub struct Chromium {
     child: Child,
     link: Arc<Link>,
     _profile: TempDir,
-    _one: tokio::sync::MutexGuard<'static, ()>,
+    _one: Option<tokio::sync::MutexGuard<'static, ()>>,
 }
 
 /// A tab of the browser, in a window of its own so that it counts as visible.
@@ -47,7 +51,11 @@ pub struct Tab {
 impl Chromium {
     /// Starts the browser and connects to it.
     pub async fn start(options: Options<'_>) -> Result<Self> {
-        let one = ONE.lock().await;
+        let one = if options.beside_others {
+            None
+        } else {
+            Some(ONE.lock().await)
+        };
         let profile = tempfile::Builder::new()
             .prefix("visavis-chromium-")
             .tempdir()?;
@@ -82,6 +90,7 @@ impl Chromium {
         if let Some(wav) = options.microphone {
             command.arg(flag("--use-file-for-fake-audio-capture=", wav));
         }
+        command.args(options.flags);
         let log = std::fs::File::create(profile.path().join("stderr"))?;
         command
             .arg("about:blank")
@@ -105,6 +114,11 @@ impl Chromium {
             _profile: profile,
             _one: one,
         })
+    }
+
+    /// The browser's own process; its helpers are its descendants.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Opens a tab at `url`.

@@ -24,7 +24,21 @@ pub struct Process {
 impl Process {
     /// Starts `visavis` with these arguments.
     pub fn visavis(args: &[&str]) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_visavis"))
+        Self::visavis_through(&[], args)
+    }
+
+    /// As `visavis`, started by a program and its arguments that become it in the end (`nsenter`).
+    pub fn visavis_through(launcher: &[String], args: &[&str]) -> Result<Self> {
+        let program = env!("CARGO_BIN_EXE_visavis");
+        let mut command = match launcher.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let mut child = command
             .args(args)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -181,17 +195,20 @@ pub struct Desktop {
 
 impl Desktop {
     pub fn call(server: &str, room: &str) -> Result<Self> {
+        Self::start(&[], &[room, "--server", server])
+    }
+
+    /// As `call`, through a launcher, with what names the call.
+    pub fn start(launcher: &[String], call: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("visavis-desktop-")
             .tempdir()?;
         let sink = format!("file:{}", folder.path().join("out.wav").display());
         let log = folder.path().join("frames.csv").display().to_string();
-        let process = Process::visavis(&[
-            "call",
-            room,
+        let mut args = vec!["call"];
+        args.extend(call);
+        args.extend([
             "--headless",
-            "--server",
-            server,
             "--name",
             "Desktop",
             "--video-source",
@@ -204,8 +221,19 @@ impl Desktop {
             &log,
             "--stats",
             "-",
-        ])?;
+        ]);
+        let process = Process::visavis_through(launcher, &args)?;
         Ok(Self { process, folder })
+    }
+
+    /// Waits for the link under which others find the room it hosts.
+    pub async fn invite(&mut self, limit: Duration) -> Result<String> {
+        self.process
+            .until("invite link", limit, |_, errors| {
+                let said = |line: &String| Some(line.split_once("Invite: ")?.1.trim().to_owned());
+                errors.iter().find_map(said)
+            })
+            .await
     }
 
     /// What the desktop played to its speaker.
