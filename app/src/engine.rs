@@ -207,7 +207,6 @@ impl Engine {
         self.publish();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let logging = self.stats.is_some() || self.local.log().is_on();
         while !self.quit {
             let metering = self.devices.metering(self.call.phase());
             let deadline = self.deadline();
@@ -218,10 +217,7 @@ impl Engine {
                 },
                 Some(event) = self.incoming.recv() => self.event(event).await,
                 () = sleep_until(deadline) => self.deadline_passed().await,
-                _ = second.tick(), if logging => {
-                    self.write_statistics();
-                    self.local.log().flush();
-                }
+                _ = second.tick(), if self.stats.is_some() => self.write_statistics(),
                 () = tokio::time::sleep(Duration::from_millis(80)), if metering => {
                     self.snapshot.microphone_dbfs = self.local.microphone_dbfs();
                 }

@@ -267,6 +267,7 @@ async fn a_tab_without_permission_still_sees_and_says_what_to_do() -> Result<()>
         camera: Some(&camera),
         microphone: Some(&microphone),
         ask_permission: true,
+        ..Options::default()
     };
     let chromium = Chromium::start(options).await?;
     let server = Server::start().await?;
