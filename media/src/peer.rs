@@ -5,43 +5,30 @@
 //! `Peer`. Settings and workarounds follow what was measured about the crate; each is named
 //! where it stands.
 
+mod handler;
 mod interceptors;
 mod network;
+mod offer;
+mod outlet;
 
 pub use network::first_lan_address;
+pub use outlet::{OutgoingPacket, Outlet, Outlets};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use rtc::interceptor::{
-    CongestionControlBuilder, NackResponderBuilder, Registry, Slot, TwccReceiverBuilder,
-    TwccSenderBuilder,
-};
-use rtc::media_stream::MediaStreamTrack;
-use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
-use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
-};
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
 use rtc::peer_connection::transport::RTCDtlsRole;
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
-    RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
-};
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::sync::{Notify, mpsc};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceCandidateInit, RTCIceServer, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-    RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
+    PeerConnection, PeerConnectionBuilder, RTCConfigurationBuilder, RTCIceCandidateInit,
+    RTCIceServer, RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
-use crate::congestion::{Controller, Limits};
 use crate::rtp::assemble::RtpPacket;
 use crate::stats::Counters;
 
@@ -119,55 +106,6 @@ pub enum PeerError {
     Local(String),
 }
 
-/// One RTP packet to be sent; the sequence number and the rest of the header come later.
-#[derive(Clone, Debug)]
-pub struct OutgoingPacket {
-    /// RTP timestamp in the codec's clock.
-    pub timestamp: u32,
-    /// Last packet of a picture.
-    pub marker: bool,
-    /// Payload, at most [`MAX_PAYLOAD`] bytes.
-    pub payload: Bytes,
-}
-
-/// Where a pipeline puts its packets.
-#[derive(Clone)]
-pub struct Outlet {
-    packets: mpsc::Sender<OutgoingPacket>,
-    backlog: Arc<AtomicUsize>,
-}
-
-impl Outlet {
-    fn new(capacity: usize) -> (Self, mpsc::Receiver<OutgoingPacket>) {
-        let (packets, receiver) = mpsc::channel(capacity);
-        (
-            Self {
-                packets,
-                backlog: Arc::default(),
-            },
-            receiver,
-        )
-    }
-
-    /// Bytes not yet on the wire. A sender asks before it encodes, since nothing is dropped
-    /// afterwards.
-    pub fn backlog(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed)
-    }
-
-    /// Queues a packet, waiting for room; false when the connection is gone. Never call it on
-    /// the runtime's threads.
-    pub fn send(&self, packet: OutgoingPacket) -> bool {
-        let size = packet.payload.len();
-        self.backlog.fetch_add(size, Ordering::Relaxed);
-        let sent = self.packets.blocking_send(packet).is_ok();
-        if !sent {
-            self.backlog.fetch_sub(size, Ordering::Relaxed);
-        }
-        sent
-    }
-}
-
 /// Where received packets go. Called on the runtime: must not block.
 pub struct Inlets {
     /// Pictures' packets, repaired ones included, in order of arrival.
@@ -203,8 +141,8 @@ impl Peer {
     ) -> Result<Self, PeerError> {
         let setup = |error: webrtc::error::Error| PeerError::Setup(error.to_string());
         let (video_ssrc, rtx_ssrc, audio_ssrc) = (rand::random(), rand::random(), rand::random());
-        let mut media_engine = media_engine().map_err(setup)?;
-        let registry = interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
+        let mut media_engine = offer::media_engine().map_err(setup)?;
+        let registry = offer::interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
             .map_err(setup)?;
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
@@ -233,7 +171,7 @@ impl Peer {
             )
             .build();
         let key_frames = Arc::new(Notify::new());
-        let handler = Handler {
+        let handler = handler::Handler {
             events,
             inlets: Arc::new(inlets),
             key_frames: Arc::clone(&key_frames),
@@ -251,10 +189,10 @@ impl Peer {
                 .await
                 .map_err(setup)?,
         );
-        let audio = track(RtpCodecKind::Audio, opus_codec(), audio_ssrc, None);
-        let video = track(
+        let audio = offer::track(RtpCodecKind::Audio, offer::opus_codec(), audio_ssrc, None);
+        let video = offer::track(
             RtpCodecKind::Video,
-            h264_codec(),
+            offer::h264_codec(),
             video_ssrc,
             Some(rtx_ssrc),
         );
@@ -373,15 +311,15 @@ impl Peer {
             audio: None,
             video: None,
         };
-        if let Some(payload_type) = payload_type(audio, MIME_TYPE_OPUS).await {
+        if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
             let (outlet, packets) = Outlet::new(64);
-            let writer = Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);
+            let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);
             tokio::spawn(writer.run(packets, None));
             outlets.audio = Some(outlet);
         }
-        if let Some(payload_type) = payload_type(video, MIME_TYPE_H264).await {
+        if let Some(payload_type) = outlet::payload_type(video, MIME_TYPE_H264).await {
             let (outlet, packets) = Outlet::new(2048);
-            let writer = Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
+            let writer = outlet::Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
             tokio::spawn(writer.run(packets, Some(Arc::clone(&self.counters))));
             outlets.video = Some(outlet);
         }
@@ -412,316 +350,6 @@ impl Peer {
     }
 }
 
-/// What a connected peer sends. `None`: refused by the other end.
-pub struct Outlets {
-    /// Sound.
-    pub audio: Option<Outlet>,
-    /// Pictures.
-    pub video: Option<Outlet>,
-}
-
-async fn payload_type(sender: &Arc<dyn RtpSender>, mime_type: &str) -> Option<u8> {
-    let parameters = sender.get_parameters().await.ok()?;
-    let codecs = &parameters.rtp_parameters.codecs;
-    codecs
-        .iter()
-        .find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(mime_type))
-        .map(|codec| codec.payload_type)
-}
-
-/// Numbers packets and hands them to the stack.
-struct Writer {
-    track: Arc<TrackLocalStaticRTP>,
-    ssrc: u32,
-    payload_type: u8,
-    sequence_number: u16,
-    backlog: Arc<AtomicUsize>,
-}
-
-impl Writer {
-    fn new(track: &Arc<TrackLocalStaticRTP>, ssrc: u32, payload_type: u8, outlet: &Outlet) -> Self {
-        Self {
-            track: Arc::clone(track),
-            ssrc,
-            payload_type,
-            // RFC 3550 section 5.1: random; low, so that SRTP's rollover is far off (RFC 3711).
-            sequence_number: rand::random::<u16>() >> 1,
-            backlog: Arc::clone(&outlet.backlog),
-        }
-    }
-
-    /// Runs until the outlet is dropped or the connection is gone. `paced` spreads a picture's
-    /// packets at a multiple of the target, so that a key frame does not fill a router's queue.
-    async fn run(
-        mut self,
-        mut packets: mpsc::Receiver<OutgoingPacket>,
-        paced: Option<Arc<Counters>>,
-    ) {
-        let mut pace = Pace::new(now());
-        while let Some(packet) = packets.recv().await {
-            let size = packet.payload.len();
-            if let Some(counters) = &paced
-                && let Some(delay) = pace.admit(now(), size, counters)
-            {
-                tokio::time::sleep(delay).await;
-            }
-            let mut rtp = rtc::rtp::Packet::default();
-            rtp.header.version = 2;
-            rtp.header.marker = packet.marker;
-            rtp.header.payload_type = self.payload_type;
-            rtp.header.sequence_number = self.sequence_number;
-            rtp.header.timestamp = packet.timestamp;
-            rtp.header.ssrc = self.ssrc;
-            rtp.payload = packet.payload;
-            self.sequence_number = self.sequence_number.wrapping_add(1);
-            let written = self.track.write_rtp(rtp).await;
-            self.backlog.fetch_sub(size, Ordering::Relaxed);
-            if let Err(error) = written {
-                tracing::debug!(%error, "the connection takes no more packets");
-                return;
-            }
-        }
-    }
-}
-
-/// A leaky bucket: what may leave now, and how long the rest waits.
-struct Pace {
-    clear_at: Instant,
-}
-
-/// A burst that any path takes: about eight packets.
-const BURST: f64 = 10_000.0 * 8.0;
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { clear_at: now }
-    }
-
-    fn admit(&mut self, now: Instant, bytes: usize, counters: &Counters) -> Option<Duration> {
-        let target = counters.target().map_or(2e6, |target| target.bps() as f64);
-        let rate = (target * 2.5).max(1e6);
-        self.clear_at = self.clear_at.max(now) + Duration::from_secs_f64(bytes as f64 * 8.0 / rate);
-        let ahead = self.clear_at.saturating_duration_since(now);
-        let allowed = Duration::from_secs_f64(BURST / rate);
-        // Timers are no finer than a millisecond.
-        ahead
-            .checked_sub(allowed)
-            .filter(|wait| *wait >= Duration::from_millis(1))
-    }
-}
-
 fn now() -> Instant {
     Instant::now()
-}
-
-/// Forwards what the stack's driver task calls back with; never blocks it.
-struct Handler {
-    events: mpsc::UnboundedSender<PeerEvent>,
-    inlets: Arc<Inlets>,
-    key_frames: Arc<Notify>,
-    sender_ssrc: u32,
-}
-
-#[async_trait::async_trait]
-impl PeerConnectionEventHandler for Handler {
-    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        match event.candidate.to_json() {
-            Ok(init) => {
-                let _ = self.events.send(PeerEvent::Candidate(Candidate {
-                    candidate: init.candidate,
-                    // The crate leaves the mid empty; with BUNDLE the first section's is meant.
-                    mid: Some("0".to_owned()),
-                    mline_index: Some(0),
-                }));
-            }
-            Err(error) => tracing::debug!(%error, "a local candidate cannot be written"),
-        }
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        tracing::debug!(%state, "connection");
-        let event = match state {
-            RTCPeerConnectionState::Connected => PeerEvent::Connected,
-            RTCPeerConnectionState::Disconnected => PeerEvent::Disconnected,
-            RTCPeerConnectionState::Failed => PeerEvent::Failed,
-            _ => return,
-        };
-        let _ = self.events.send(event);
-    }
-
-    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        let kind = track.kind().await;
-        let inlets = Arc::clone(&self.inlets);
-        if kind == RtpCodecKind::Video {
-            tokio::spawn(ask_for_key_frames(
-                Arc::clone(&track),
-                Arc::clone(&self.key_frames),
-                self.sender_ssrc,
-            ));
-        }
-        tokio::spawn(async move {
-            while let Some(event) = track.poll().await {
-                let packet = match event {
-                    TrackRemoteEvent::OnRtpPacket(packet) => packet,
-                    TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError => break,
-                    _ => continue, // `OnOpen` comes again at every renegotiation
-                };
-                let packet = RtpPacket {
-                    sequence_number: packet.header.sequence_number,
-                    timestamp: packet.header.timestamp,
-                    marker: packet.header.marker,
-                    payload: packet.payload,
-                };
-                match kind {
-                    RtpCodecKind::Video => (inlets.video)(now(), packet),
-                    RtpCodecKind::Audio => (inlets.audio)(now(), packet),
-                    _ => {}
-                }
-            }
-        });
-    }
-}
-
-/// Sends a PLI whenever asked, until the connection is gone.
-async fn ask_for_key_frames(track: Arc<dyn TrackRemote>, asked: Arc<Notify>, sender_ssrc: u32) {
-    loop {
-        asked.notified().await;
-        let Some(media_ssrc) = track.ssrcs().await.first().copied() else {
-            continue;
-        };
-        let pli = PictureLossIndication {
-            sender_ssrc,
-            media_ssrc,
-        };
-        if track.write_rtcp(vec![Box::new(pli)]).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Only what we speak: with the crate's default codecs it negotiated VP8 one way and another
-/// H.264 profile the other.
-fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
-    let mut engine = MediaEngine::default();
-    let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters {
-        rtp_codec,
-        payload_type,
-    };
-    engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
-    engine.register_codec(parameters(h264_codec(), 102), RtpCodecKind::Video)?;
-    let rtx = RTCRtpCodec {
-        mime_type: "video/rtx".to_owned(),
-        clock_rate: 90_000,
-        channels: 0,
-        sdp_fmtp_line: "apt=102".to_owned(),
-        rtcp_feedback: vec![],
-    };
-    engine.register_codec(parameters(rtx, 103), RtpCodecKind::Video)?;
-    Ok(engine)
-}
-
-/// RFC 7587; mono is sent, either is understood.
-fn opus_codec() -> RTCRtpCodec {
-    RTCRtpCodec {
-        mime_type: MIME_TYPE_OPUS.to_owned(),
-        clock_rate: 48_000,
-        channels: 2,
-        sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
-        rtcp_feedback: vec![],
-    }
-}
-
-/// RFC 6184, constrained baseline, level 3.1, packetization mode 1 (RFC 7742 section 6.2).
-fn h264_codec() -> RTCRtpCodec {
-    RTCRtpCodec {
-        mime_type: MIME_TYPE_H264.to_owned(),
-        clock_rate: 90_000,
-        channels: 0,
-        sdp_fmtp_line: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
-            .to_owned(),
-        rtcp_feedback: vec![],
-    }
-}
-
-/// The stock parts that serve, with ours in place of those that do not: no stock pacer and no
-/// stock congestion controller, which were measured unfit.
-fn interceptor_chain(
-    engine: &mut MediaEngine,
-    counters: &Arc<Counters>,
-    video_ssrc: u32,
-    audio_ssrc: u32,
-) -> Result<Registry, webrtc::error::Error> {
-    let feedback = |typ: &str, parameter: &str| RTCPFeedback {
-        typ: typ.to_owned(),
-        parameter: parameter.to_owned(),
-    };
-    for (typ, parameter) in [
-        ("nack", ""),
-        ("nack", "pli"),
-        ("ccm", "fir"),
-        ("transport-cc", ""),
-    ] {
-        engine.register_feedback(feedback(typ, parameter), RtpCodecKind::Video);
-    }
-    engine.register_feedback(feedback("transport-cc", ""), RtpCodecKind::Audio);
-    for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
-        let uri = rtc::sdp::extmap::TRANSPORT_CC_URI.to_owned();
-        engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri }, kind, None)?;
-    }
-    let uri = rtc::sdp::extmap::SDES_MID_URI.to_owned();
-    for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
-        let capability = RTCRtpHeaderExtensionCapability { uri: uri.clone() };
-        engine.register_header_extension(capability, kind, None)?;
-    }
-    let (min, start, max) = interceptors::LIMITS;
-    let estimator = interceptors::Estimator::new(
-        Controller::new(Limits { min, start, max }),
-        Arc::clone(counters),
-        now(),
-    );
-    let registry = Registry::new()
-        .with(
-            Slot::from(500),
-            interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
-        )
-        .with(
-            Slot::CongestionControl,
-            CongestionControlBuilder::new(estimator).build(),
-        )
-        .with(Slot::TwccSender, TwccSenderBuilder::new().build())
-        .with(Slot::NackResponder, NackResponderBuilder::new().build())
-        .with(
-            Slot::NackGenerator,
-            interceptors::RepairRequests::new(Arc::clone(counters), video_ssrc),
-        )
-        .with(
-            Slot::TwccReceiver,
-            TwccReceiverBuilder::new()
-                .with_interval(Duration::from_millis(50))
-                .build(),
-        );
-    Ok(configure_rtcp_reports(registry))
-}
-
-fn track(
-    kind: RtpCodecKind,
-    codec: RTCRtpCodec,
-    ssrc: u32,
-    rtx_ssrc: Option<u32>,
-) -> Arc<TrackLocalStaticRTP> {
-    Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
-        "visavis".to_owned(),
-        format!("visavis-{kind}"),
-        format!("visavis-{kind}"),
-        kind,
-        vec![RTCRtpEncodingParameters {
-            rtp_coding_parameters: RTCRtpCodingParameters {
-                ssrc: Some(ssrc),
-                rtx: rtx_ssrc.map(|ssrc| RTCRtpRtxParameters { ssrc }),
-                ..Default::default()
-            },
-            codec,
-            ..Default::default()
-        }],
-    )))
 }
