@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use visavis_media::devices::DeviceList;
 use visavis_media::frame_log::FrameLog;
@@ -114,6 +115,8 @@ pub struct Engine {
     line: Option<(u64, ClientHandle)>,
     lines: u64,
     hosting: Option<Hosting>,
+    /// Calls being left: they take a moment, and nobody waits for them but the end.
+    leaving: JoinSet<()>,
     settings: Settings,
     file: Option<SettingsFile>,
     name: Option<String>,
@@ -163,6 +166,7 @@ impl Engine {
             line: None,
             lines: 0,
             hosting: None,
+            leaving: JoinSet::new(),
             settings: options.remembered,
             file: options.settings,
             name: options.name,
@@ -216,6 +220,7 @@ impl Engine {
                     None => self.quit = true,
                 },
                 Some(event) = self.incoming.recv() => self.event(event).await,
+                Some(_) = self.leaving.join_next() => {}
                 () = sleep_until(deadline) => self.deadline_passed().await,
                 _ = second.tick(), if self.stats.is_some() => self.write_statistics(),
                 () = tokio::time::sleep(Duration::from_millis(80)), if metering => {
@@ -225,9 +230,15 @@ impl Engine {
             self.publish();
         }
         self.input(Input::HangUp).await;
+        self.finish_leaving().await;
         let local = Arc::clone(&self.local);
         // A sound file is completed by its own thread.
         let _ = tokio::task::spawn_blocking(move || local.finish(Duration::from_secs(1))).await;
+    }
+
+    /// Waits for calls that are being left; each takes a few seconds at most.
+    async fn finish_leaving(&mut self) {
+        while self.leaving.join_next().await.is_some() {}
     }
 
     async fn command(&mut self, command: Command) {

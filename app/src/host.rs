@@ -1,6 +1,7 @@
 //! Our own server: where it listens, and the link under which others find it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,7 +20,7 @@ pub enum Hosted {
     Elsewhere(ServerUrl),
 }
 
-/// A running server of our own; dropping it stops it.
+/// A running server of our own; dropping it stops it in the background.
 pub struct Hosting {
     /// For ourselves.
     pub server: ServerUrl,
@@ -27,9 +28,20 @@ pub struct Hosting {
     pub invite: CallLink,
     /// The port that was taken by another program, if we had to use another.
     pub moved_from: Option<u16>,
-    _stop: oneshot::Sender<()>,
-    _task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
+
+impl Hosting {
+    /// Stops the server and waits, a few seconds at most, until its port is free.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let _ = tokio::time::timeout(STOP_LIMIT, self.task).await;
+    }
+}
+
+/// The server itself takes no longer.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// Hosts `room` and no other on all interfaces. Where the usual port is taken by a Visavis
 /// server, that one is named instead, if `may_join`; else another port is used.
@@ -59,8 +71,8 @@ pub async fn host(room: &RoomName, may_join: bool) -> Result<Hosted, BindError> 
         server: local.into(),
         invite: CallLink::new(public.into(), room.clone()),
         moved_from,
-        _stop: stop,
-        _task: task,
+        stop,
+        task,
     }))
 }
 

@@ -18,12 +18,19 @@ impl Engine {
     pub(super) async fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::StartServer(room) => return Some(self.start_server(&room).await),
-            Effect::StopServer => self.hosting = None,
+            // Left with the line, so that our `bye` still gets through.
+            Effect::StopServer => {}
             Effect::Dial { server, room } => return self.dial(&server, &room),
             Effect::HangUpLine => {
-                if let Some((_, line)) = self.line.take() {
-                    line.close().await;
-                }
+                let (line, hosting) = (self.line.take(), self.hosting.take());
+                self.leaving.spawn(async move {
+                    if let Some((_, line)) = line {
+                        line.close().await;
+                    }
+                    if let Some(hosting) = hosting {
+                        hosting.stop().await;
+                    }
+                });
             }
             Effect::Send(message) => {
                 if let Some((_, line)) = &self.line
@@ -92,6 +99,8 @@ impl Engine {
             Ok(room) => room,
             Err(error) => return Input::HostFailed(error.to_string()),
         };
+        // The last call's port is free once its server has stopped.
+        self.finish_leaving().await;
         match host::host(&room, self.join_running_server).await {
             Ok(Hosted::Here(hosting)) => {
                 let (server, invite) = (hosting.server.to_string(), hosting.invite.to_string());
