@@ -76,8 +76,6 @@ pub enum Input {
 pub enum Effect {
     /// Start our server for this room.
     StartServer(String),
-    /// Stop our server.
-    StopServer,
     /// Connect to a server and take a seat.
     Dial {
         /// The server's address.
@@ -85,7 +83,7 @@ pub enum Effect {
         /// The room's name.
         room: String,
     },
-    /// Leave the room and the server.
+    /// Leave the room and the server; if it is our own, stop it afterwards.
     HangUpLine,
     /// Tell the other end.
     Send(PeerMessage),
@@ -514,10 +512,8 @@ impl Call {
         self.phase = Phase::Lobby;
         self.said_lost = false;
         self.invite = None;
+        self.hosting = false;
         effects.push(Effect::HangUpLine);
-        if std::mem::take(&mut self.hosting) {
-            effects.push(Effect::StopServer);
-        }
         effects
     }
 

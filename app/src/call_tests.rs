@@ -138,14 +138,7 @@ fn hosting_starts_the_server_then_waits_with_an_invite() {
         }
     ));
     let effects = story.handle(Input::HangUp);
-    assert_eq!(
-        effects,
-        [
-            Effect::HangUpLine,
-            Effect::StopServer,
-            Effect::Ended(End::HungUp)
-        ]
-    );
+    assert_eq!(effects, [Effect::HangUpLine, Effect::Ended(End::HungUp)]);
     assert_eq!(*story.call.phase(), Phase::Lobby);
 }
 

@@ -18,10 +18,9 @@ impl Engine {
     pub(super) async fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::StartServer(room) => return Some(self.start_server(&room).await),
-            // Left with the line, so that our `bye` still gets through.
-            Effect::StopServer => {}
             Effect::Dial { server, room } => return self.dial(&server, &room),
             Effect::HangUpLine => {
+                // In this order, so that our `bye` still gets through.
                 let (line, hosting) = (self.line.take(), self.hosting.take());
                 self.leaving.spawn(async move {
                     if let Some((_, line)) = line {
