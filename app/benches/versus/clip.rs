@@ -23,9 +23,7 @@ pub struct Media {
 impl Media {
     pub fn generate(with_clip: bool) -> Result<Self> {
         let media = Self {
-            folder: tempfile::Builder::new()
-                .prefix("visavis-versus-")
-                .tempdir()?,
+            folder: tempfile::Builder::new().prefix("visavis-versus-").tempdir()?,
             voice: crate::common::clip::Media::generate()?,
         };
         if with_clip {
@@ -45,10 +43,7 @@ impl Media {
 
 fn write_clip(path: &Path) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    writeln!(
-        file,
-        "YUV4MPEG2 W{WIDTH} H{HEIGHT} F{FPS}:1 Ip A1:1 C420jpeg"
-    )?;
+    writeln!(file, "YUV4MPEG2 W{WIDTH} H{HEIGHT} F{FPS}:1 Ip A1:1 C420jpeg")?;
     let card = Card::new(WIDTH, HEIGHT, "versus");
     let mut frame = FramePool::new().take(WIDTH, HEIGHT);
     for number in 0..FPS * SECONDS {

@@ -33,16 +33,17 @@ pub enum Kind {
     Window,
 }
 
+/// What every end is made from.
+pub struct Stage {
+    pub program: PathBuf,
+    pub clip: PathBuf,
+    pub speech: PathBuf,
+}
+
 /// A running end.
 pub enum End {
-    Tab {
-        tab: Tab,
-        browser: Box<Chromium>,
-    },
-    Ours {
-        program: Ours,
-        display: Option<Display>,
-    },
+    Tab { tab: Tab, browser: Box<Chromium> },
+    Ours { program: Ours, display: Option<Display> },
 }
 
 /// Where an end stood when watching began.
@@ -75,46 +76,42 @@ pub struct Figures {
 }
 
 impl End {
-    pub async fn start(kind: Kind, server: &str, clip: &Path, speech: &Path) -> Result<Self> {
+    pub async fn start(kind: Kind, server: &str, stage: &Stage) -> Result<Self> {
         if kind == Kind::Chromium {
-            return Self::tab(server, clip, speech).await;
+            return Self::tab(server, stage).await;
         }
         let source = |path: &Path| format!("file:{}", path.display());
         let folder = tempfile::tempdir()?;
         let stats = folder.path().join("stats.jsonl");
-        let (video, audio) = (source(clip), source(speech));
+        let (video, audio) = (source(&stage.clip), source(&stage.speech));
         let stats_path = stats.display().to_string();
         let mut args = vec!["call", ROOM, "--server", server];
         args.extend(["--video-source", &video, "--audio-source", &audio]);
         args.extend(["--audio-sink", "none", "--stats", &stats_path]);
         let (mut program, display) = if kind == Kind::Window {
             let display = Display::start().await?;
-            (window(&display, folder.path(), &args)?, Some(display))
+            (window(&stage.program, &display, folder.path(), &args)?, Some(display))
         } else {
             args.push("--headless");
-            (Ours::start(&mut Command::new(PROGRAM), &args)?, None)
+            (Ours::start(&mut Command::new(&stage.program), folder.path(), &args)?, None)
         };
         program.stats = stats;
         program.folder = Some(folder);
         Ok(Self::Ours { program, display })
     }
 
-    async fn tab(server: &str, clip: &Path, speech: &Path) -> Result<Self> {
+    async fn tab(server: &str, stage: &Stage) -> Result<Self> {
         let browser = Chromium::start(Options {
-            camera: Some(clip),
-            microphone: Some(speech),
+            camera: Some(&stage.clip),
+            microphone: Some(&stage.speech),
             beside_others: true,
             ..Options::default()
         })
         .await?;
         let tab = browser.open(&format!("{server}/room/{ROOM}?join")).await?;
-        tab.until("the page", "!!window.visavis", crate::SOON)
-            .await?;
+        tab.until("the page", "!!window.visavis", crate::SOON).await?;
         tab.eval(FIRST_FRAME).await?;
-        Ok(Self::Tab {
-            tab,
-            browser: Box::new(browser),
-        })
+        Ok(Self::Tab { tab, browser: Box::new(browser) })
     }
 
     pub async fn waiting(&self, limit: Duration) -> Result<()> {
@@ -134,11 +131,7 @@ impl End {
     /// Begins watching.
     pub async fn mark(&self) -> Result<Mark> {
         let (usage, display) = self.usage()?;
-        Ok(Mark {
-            received: self.received().await?,
-            usage,
-            display,
-        })
+        Ok(Mark { received: self.received().await?, usage, display })
     }
 
     /// What it did since `before`.
@@ -173,9 +166,7 @@ impl End {
         Ok(match self {
             Self::Tab { browser, .. } => (Usage::of_tree(browser.pid())?, None),
             Self::Ours { program, display } => {
-                let display = display
-                    .as_ref()
-                    .map(|display| Usage::of_tree(display.pid()));
+                let display = display.as_ref().map(|display| Usage::of_tree(display.pid()));
                 (Usage::of_tree(program.pid())?, display.transpose()?)
             }
         })
@@ -210,11 +201,9 @@ impl End {
     }
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_visavis");
-
 /// Our window on a display of its own, with its settings in `folder`.
-pub fn window(display: &Display, folder: &Path, args: &[&str]) -> Result<Ours> {
-    let mut command = Command::new(PROGRAM);
+pub fn window(program: &Path, display: &Display, folder: &Path, args: &[&str]) -> Result<Ours> {
+    let mut command = Command::new(program);
     command
         .env("DISPLAY", display.name())
         .env_remove("WAYLAND_DISPLAY")
@@ -222,29 +211,30 @@ pub fn window(display: &Display, folder: &Path, args: &[&str]) -> Result<Ours> {
         .env("LIBGL_ALWAYS_SOFTWARE", "1")
         .env("XDG_RUNTIME_DIR", folder)
         .env("VISAVIS_CONFIG_DIR", folder);
-    Ours::start(&mut command, args)
+    Ours::start(&mut command, folder, args)
 }
 
 /// Our running program; ended on drop.
 pub struct Ours {
     child: Child,
     stats: PathBuf,
+    /// Its standard error.
+    said: PathBuf,
+    /// Holds both files.
     folder: Option<tempfile::TempDir>,
 }
 
 impl Ours {
-    fn start(command: &mut Command, args: &[&str]) -> Result<Self> {
+    fn start(command: &mut Command, folder: &Path, args: &[&str]) -> Result<Self> {
+        let said = folder.join("said");
         let child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&said)?)
             .spawn()
             .with_context(|| format!("starting visavis {args:?}"))?;
-        Ok(Self {
-            child,
-            stats: PathBuf::new(),
-            folder: None,
-        })
+        Ok(Self { child, stats: PathBuf::new(), said, folder: None })
     }
 
     pub fn pid(&self) -> u32 {
@@ -260,10 +250,7 @@ impl Ours {
         };
         // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        Ok(whole
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?)
+        Ok(whole.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
     }
 
     async fn state(&self, state: &str, limit: Duration) -> Result<()> {
@@ -277,7 +264,8 @@ impl Ours {
             }
             tokio::time::sleep(POLL).await;
         }
-        bail!("visavis is not {state} within {limit:?}: {last:?}")
+        let said = std::fs::read_to_string(&self.said).unwrap_or_default();
+        bail!("visavis is not {state} within {limit:?}: {last:?}\n{said}")
     }
 
     /// As of the next line to come, so that its moment is known.
@@ -289,10 +277,8 @@ impl Ours {
             if let Some(newest) = lines.get(already..).and_then(<[Value]>::last) {
                 let frames = newest.pointer("/video_in/frames").and_then(Value::as_f64);
                 // Each line tells its own second's rate.
-                let bits: f64 = lines
-                    .iter()
-                    .filter_map(|line| line.pointer("/video_in/kbps")?.as_f64())
-                    .sum();
+                let bits: f64 =
+                    lines.iter().filter_map(|line| line.pointer("/video_in/kbps")?.as_f64()).sum();
                 return Ok(Received {
                     at: Instant::now(),
                     frames: frames.context("no picture is received")?,

@@ -1,6 +1,6 @@
 //! What a call costs, beside Chromium's: one run measures, in turn and several times over, Chromium
 //! calling Chromium on our own page, a call without a window, and a window on a virtual display; then a
-//! window idling in the lobby. `cargo bench -p visavis --bench versus -- --seconds 30 --rounds 3`
+//! window idling in the lobby. `make bench BENCH_ARGS='--seconds 30 --rounds 3'`
 //!
 //! Needs Linux, Debian's Chromium and Xvfb. Every end plays the same clip and the same speech.
 
@@ -21,7 +21,7 @@ use clap::Parser;
 
 use common::SOON;
 use common::process::Server;
-use ends::{End, Figures, Kind};
+use ends::{End, Figures, Kind, Stage};
 use report::{Conditions, Idle, Measured};
 use usage::{Machine, Usage};
 
@@ -33,11 +33,14 @@ const SETTLE: Duration = Duration::from_secs(6);
 #[derive(Parser)]
 #[command(about = "Measures calls beside Chromium's")]
 struct Args {
+    /// Our program, as it is released.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/visavis"))]
+    program: PathBuf,
     /// How long each call is measured.
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
     /// How long each call runs before it is measured: bitrates climb first.
-    #[arg(long, default_value_t = 12.0)]
+    #[arg(long, default_value_t = 20.0)]
     warmup: f64,
     /// How often each kind of call is measured.
     #[arg(long, default_value_t = 3)]
@@ -45,10 +48,10 @@ struct Args {
     /// How long the idle window is measured.
     #[arg(long, default_value_t = 20.0)]
     idle: f64,
-    /// A Y4M clip, 1280x720 at 30 fps, instead of a generated one.
+    /// A Y4M clip, 1280x720 at 30 fps, instead of a generated one; an absolute path.
     #[arg(long)]
     clip: Option<PathBuf>,
-    /// A WAV file instead of generated speech.
+    /// A WAV file instead of generated speech; an absolute path.
     #[arg(long)]
     speech: Option<PathBuf>,
     /// Where the table goes; `-` only prints it.
@@ -70,10 +73,7 @@ fn main() -> Result<()> {
         cfg!(target_os = "linux"),
         "this benchmark reads /proc and drives Xvfb: it needs Linux"
     );
-    ensure!(
-        args.seconds >= 3.0 && args.rounds >= 1,
-        "give at least 3 seconds and 1 round"
-    );
+    ensure!(args.seconds >= 3.0 && args.rounds >= 1, "give at least 3 seconds and 1 round");
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -82,9 +82,14 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: &Args) -> Result<()> {
+    let program =
+        path(&args.program).context("build it first: cargo build --release -p visavis")?;
     let generated = clip::Media::generate(args.clip.is_none())?;
-    let clip = path(args.clip.as_deref(), generated.clip())?;
-    let speech = path(args.speech.as_deref(), generated.speech())?;
+    let stage = Stage {
+        clip: path(args.clip.as_ref().unwrap_or(&generated.clip()))?,
+        speech: path(args.speech.as_ref().unwrap_or(&generated.speech()))?,
+        program,
+    };
     let pairings = [
         [Kind::Chromium, Kind::Chromium],
         [Kind::Headless, Kind::Headless],
@@ -93,7 +98,7 @@ async fn run(args: &Args) -> Result<()> {
     let mut measured = Vec::new();
     for round in 1..=args.rounds {
         for kinds in pairings {
-            let call = measure(args, kinds, &clip, &speech)
+            let call = measure(args, kinds, &stage)
                 .await
                 .with_context(|| format!("round {round}, {kinds:?}"))?;
             for line in call.lines() {
@@ -102,7 +107,7 @@ async fn run(args: &Args) -> Result<()> {
             measured.push(call);
         }
     }
-    let idle = idle(args.idle).await.context("the idle window")?;
+    let idle = idle(args.idle, &stage.program).await.context("the idle window")?;
     let conditions = Conditions::of_this_machine(args.clip.as_deref())?;
     let text = report::markdown(&conditions, &measured, &idle);
     println!("{text}");
@@ -112,18 +117,16 @@ async fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn path(given: Option<&Path>, generated: PathBuf) -> Result<PathBuf> {
-    let path = given.map_or(generated, Path::to_owned);
-    path.canonicalize()
-        .with_context(|| format!("no such file: {}", path.display()))
+fn path(given: &Path) -> Result<PathBuf> {
+    given.canonicalize().with_context(|| format!("no such file: {}", given.display()))
 }
 
 /// One call: both ends up, warm, then watched for `--seconds`.
-async fn measure(args: &Args, kinds: [Kind; 2], clip: &Path, speech: &Path) -> Result<Measured> {
+async fn measure(args: &Args, kinds: [Kind; 2], stage: &Stage) -> Result<Measured> {
     let server = Server::start().await?;
-    let first = End::start(kinds[0], &server.url, clip, speech).await?;
+    let first = End::start(kinds[0], &server.url, stage).await?;
     first.waiting(SOON).await?;
-    let second = End::start(kinds[1], &server.url, clip, speech).await?;
+    let second = End::start(kinds[1], &server.url, stage).await?;
     first.in_call(UP).await?;
     second.in_call(UP).await?;
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
@@ -139,23 +142,18 @@ async fn measure(args: &Args, kinds: [Kind; 2], clip: &Path, speech: &Path) -> R
     for ((end, before), kind) in ends.iter().zip(&before).zip(kinds) {
         figures.push((kind, end.figures(before).await?));
     }
-    let ours: f64 = figures
-        .iter()
-        .map(|(_, end)| end.cpu_cores + end.display_cores.unwrap_or(0.0))
-        .sum();
-    Ok(Measured {
-        ends: figures,
-        others_cores: (busy - ours).max(0.0),
-    })
+    let ours: f64 =
+        figures.iter().map(|(_, end)| end.cpu_cores + end.display_cores.unwrap_or(0.0)).sum();
+    Ok(Measured { ends: figures, others_cores: (busy - ours).max(0.0) })
 }
 
 /// A window in the lobby, camera and microphone off.
-async fn idle(seconds: f64) -> Result<Idle> {
+async fn idle(seconds: f64, program: &Path) -> Result<Idle> {
     let folder = tempfile::tempdir()?;
     let off = r#"{"camera_on": false, "microphone_on": false}"#;
     std::fs::write(folder.path().join("settings.json"), off)?;
     let display = xvfb::Display::start().await?;
-    let window = ends::window(&display, folder.path(), &[])?;
+    let window = ends::window(program, &display, folder.path(), &[])?;
     let first_frame = display.first_frame(SOON).await?;
     tokio::time::sleep(SETTLE).await;
     let pid = window.pid();

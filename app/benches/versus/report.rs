@@ -47,17 +47,12 @@ impl Conditions {
         let model = field("model name").unwrap_or_else(|| "unnamed CPU".to_owned());
         let cores = std::thread::available_parallelism()?;
         let said = |program: &str, args: &[&str]| -> Result<String> {
-            let output = Command::new(program)
-                .args(args)
-                .output()
-                .with_context(|| program.to_owned())?;
+            let output =
+                Command::new(program).args(args).output().with_context(|| program.to_owned())?;
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
         // The first is the program's own path.
-        let args: Vec<String> = std::env::args()
-            .skip(1)
-            .filter(|arg| arg != "--bench")
-            .collect();
+        let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
         let name = clip.and_then(Path::file_name);
         Ok(Self {
             command: format!("make bench BENCH_ARGS='{}'", args.join(" ")),
@@ -98,21 +93,13 @@ impl Measured {
 /// The section for the document.
 pub fn markdown(conditions: &Conditions, measured: &[Measured], idle: &Idle) -> String {
     let rows = [
-        (
-            "Chromium calls Chromium, either end",
-            Kind::Chromium,
-            Kind::Chromium,
-        ),
-        (
-            "without a window, either end",
-            Kind::Headless,
-            Kind::Headless,
-        ),
-        ("window, calling one without", Kind::Window, Kind::Window),
+        ("Chromium calling Chromium, either end", Kind::Chromium, Kind::Chromium),
+        ("Visavis without a window calling the same, either end", Kind::Headless, Kind::Headless),
+        ("Visavis with its window, calling one without", Kind::Window, Kind::Window),
     ];
     let mut text = format!(
         "{BEGIN}\n`{}`\n\n{}; {}; {}; load {}. Every end sends 1280x720 at 30 fps ({}) and speech, H.264 and \
-         Opus. CPU and memory (PSS) are of all processes of an end. Medians of {} calls of each kind.\n\n",
+         Opus. CPU and memory (PSS) are of all processes of an end. Medians over {} calls of each kind, made in turn.\n\n",
         conditions.command,
         conditions.machine,
         conditions.chromium,
@@ -158,11 +145,7 @@ pub fn markdown(conditions: &Conditions, measured: &[Measured], idle: &Idle) -> 
             shown(middle(|f| f.first_frame_ms), 0),
         );
     }
-    let display = median(
-        of(Kind::Window, Kind::Window)
-            .iter()
-            .filter_map(|f| f.display_cores),
-    );
+    let display = median(of(Kind::Window, Kind::Window).iter().filter_map(|f| f.display_cores));
     let others = measured.iter().map(|call| call.others_cores);
     let most = others.clone().fold(0.0, f64::max);
     let _ = writeln!(

@@ -57,14 +57,8 @@ impl Machine {
             .filter_map(|field| field.parse().ok())
             .collect();
         // user nice system idle iowait irq softirq steal (guest is part of user)
-        let busy: f64 = [0, 1, 2, 5, 6]
-            .iter()
-            .filter_map(|&index| fields.get(index))
-            .sum();
-        Ok(Self {
-            at: Instant::now(),
-            busy_seconds: busy / TICKS_A_SECOND,
-        })
+        let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|&index| fields.get(index)).sum();
+        Ok(Self { at: Instant::now(), busy_seconds: busy / TICKS_A_SECOND })
     }
 
     /// Cores kept busy since `before`, by anybody.
