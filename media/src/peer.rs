@@ -30,7 +30,6 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
     RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
-use rtc::statistics::report::RTCStatsReportEntry;
 use tokio::sync::{Notify, mpsc};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -38,7 +37,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
     RTCIceCandidateInit, RTCIceServer, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-    RTCSdpType, RTCSessionDescription, SettingEngineBuilder, StatsSelector,
+    RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -397,19 +396,16 @@ impl Peer {
 
     /// The candidate pair in use: the local candidate's type and protocol, e.g. `host/udp`.
     pub async fn selected_pair(&self) -> Option<String> {
-        let report = self.connection.get_stats(now(), StatsSelector::None).await;
-        let pair = report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::IceCandidatePair(pair) if pair.nominated => Some(pair),
-            _ => None,
-        })?;
-        report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::LocalCandidate(local)
-                if local.stats.id == pair.local_candidate_id =>
-            {
-                Some(format!("{}/{}", local.candidate_type, local.protocol).to_lowercase())
-            }
-            _ => None,
-        })
+        let [audio, _] = &self.senders;
+        // The statistics report lists no candidates, so the transport itself is asked.
+        let transport = audio.transport().await.ok()??;
+        let selected = transport
+            .ice_transport()
+            .get_selected_candidate_pair()
+            .await;
+        let pair = selected.ok()??;
+        let local = pair.local();
+        Some(format!("{}/{}", local.typ, local.protocol).to_lowercase())
     }
 
     /// Ends the connection; returns within a fraction of a second.
