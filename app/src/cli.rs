@@ -7,10 +7,12 @@ use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::{DeviceSelector, VideoSourceSpec};
 use visavis_signaling::cli::ServeArgs;
 
-/// Exit codes of a run that did not end well; 0 is a good end, 2 a wrong command line.
+/// Exit codes of a run that did not end well; 0 is a good end.
 pub mod exit {
     /// Something unforeseen.
     pub const FAILED: u8 = 1;
+    /// A wrong command line.
+    pub const USAGE: u8 = 2;
     /// No display to open a window on.
     pub const NO_DISPLAY: u8 = 3;
     /// The room is full.

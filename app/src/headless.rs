@@ -11,6 +11,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 use visavis_media::frame_log::FrameLog;
 use visavis_media::sound::AudioSinkSpec;
+use visavis_signaling::{LinkError, ServerUrl, Target};
 
 use crate::call::End;
 use crate::cli::{CallArgs, exit};
@@ -27,6 +28,10 @@ const ATTEMPTS: u32 = 4;
 /// # Errors
 /// Where a file for logs or statistics cannot be written, or the system refuses the basics.
 pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
+    if let Err(error) = check(&args.target, args.server.as_deref()) {
+        eprintln!("{error}");
+        return Ok(ExitCode::from(exit::USAGE));
+    }
     let log = Arc::new(frame_log(args.frame_log.as_deref())?);
     let stats = args.stats.as_deref().map(stats_sink).transpose()?;
     let (reports, mut incoming) = mpsc::unbounded_channel();
@@ -82,27 +87,48 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// A file that was to be written cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unwritable(String);
+
 /// Opens the frame log, if one is wanted.
 ///
 /// # Errors
 /// Where it cannot be written.
-pub fn frame_log(path: Option<&Path>) -> anyhow::Result<FrameLog> {
-    Ok(path.map(FrameLog::create).transpose()?.unwrap_or_default())
+pub fn frame_log(path: Option<&Path>) -> Result<FrameLog, Unwritable> {
+    // The error names the file.
+    let log = path.map(FrameLog::create).transpose();
+    Ok(log
+        .map_err(|error| Unwritable(error.to_string()))?
+        .unwrap_or_default())
 }
 
 /// Opens where statistics go.
 ///
 /// # Errors
 /// Where it cannot be written.
-pub fn stats_sink(path: &Path) -> anyhow::Result<StatsSink> {
+pub fn stats_sink(path: &Path) -> Result<StatsSink, Unwritable> {
     let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
         Box::new(std::io::stdout())
     } else {
-        let file = std::fs::File::create(path)
-            .with_context(|| format!("cannot write the statistics {}", path.display()))?;
+        let file = std::fs::File::create(path).map_err(|error| {
+            let path = path.display();
+            Unwritable(format!("cannot write the statistics {path}: {error}"))
+        })?;
         Box::new(file)
     };
     Ok(StatsSink::new(out))
+}
+
+/// Whether these name a room, and the server an address.
+fn check(target: &str, server: Option<&str>) -> Result<(), LinkError> {
+    if let Target::Room(_) = target.parse()?
+        && let Some(server) = server
+    {
+        server.parse::<ServerUrl>()?;
+    }
+    Ok(())
 }
 
 /// A link is joined, a name with a server too; a bare name is hosted.

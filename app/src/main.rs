@@ -23,7 +23,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{error:#}");
-            ExitCode::from(exit::FAILED)
+            ExitCode::from(if error.is::<headless::Unwritable>() {
+                exit::DEVICE
+            } else {
+                exit::FAILED
+            })
         }
     }
 }

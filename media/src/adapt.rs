@@ -74,6 +74,10 @@ const BUSY: f64 = 0.7;
 const BUSY_FOR: Duration = Duration::from_secs(20);
 const ENCODE_WEIGHT: f64 = 0.05;
 
+/// Longer is no encoding but a thread that was not let run: a single half second, taken as it
+/// is, would cost 20 s of smaller pictures.
+const OUTLIER: Duration = Duration::from_millis(66);
+
 /// The encoder's smoothed time has to settle after a change of size before it counts again.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -114,7 +118,7 @@ impl Adapter {
 
     /// One frame took this long to encode.
     pub fn handle_encode_time(&mut self, took: Duration) {
-        let new = took.as_secs_f64();
+        let new = took.min(OUTLIER).as_secs_f64();
         self.encode_seconds = Some(
             self.encode_seconds
                 .map_or(new, |old| old + ENCODE_WEIGHT * (new - old)),
@@ -250,6 +254,23 @@ mod tests {
         assert_eq!(decision.bitrate, Bitrate::from_kbps(1000));
         let decision = adapter.decide(now, Bitrate::from_kbps(40), CAMERA);
         assert_eq!((decision.bitrate, decision.fps), (LEAST_VIDEO, 15.0));
+    }
+
+    #[test]
+    fn a_single_stall_of_the_machine_is_no_slow_encoder() {
+        let (mut adapter, mut now) = adapter();
+        let mut height = |encode_ms: &[u64]| {
+            let mut last = 0;
+            for ms in encode_ms {
+                adapter.handle_encode_time(Duration::from_millis(*ms));
+                now += Duration::from_millis(33);
+                last = adapter.decide(now, Bitrate::from_kbps(3000), CAMERA).height;
+            }
+            last
+        };
+        assert_eq!(height(&[6; 90]), 720);
+        assert_eq!(height(&[700, 6, 6, 400, 6, 6]), 720);
+        assert_eq!(height(&[30; 60]), 540, "slow all the time");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod audio_receive;
 pub mod audio_send;
 pub mod freeze;
+mod thin;
 pub mod video_receive;
 pub mod video_send;
 

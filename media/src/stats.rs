@@ -172,15 +172,33 @@ pub struct Statistics {
     pub target_kbps: Option<f64>,
     pub connect_ms: Option<f64>,
     pub first_frame_ms: Option<f64>,
-    pub video_out: VideoStatistics,
-    pub video_in: VideoStatistics,
+    pub video_out: SentVideoStatistics,
+    pub video_in: ReceivedVideoStatistics,
     pub audio_out: AudioStatistics,
     pub audio_in: AudioStatistics,
     pub av_offset_ms: Option<f64>,
     pub process: ProcessStatistics,
 }
 
-/// Pictures in one direction.
+/// Pictures sent.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)] // named by quantity and unit
+pub struct SentVideoStatistics {
+    #[serde(flatten)]
+    pub flow: VideoStatistics,
+    pub encode_ms: Option<f64>,
+}
+
+/// Pictures received.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)] // named by quantity and unit
+pub struct ReceivedVideoStatistics {
+    #[serde(flatten)]
+    pub flow: VideoStatistics,
+    pub decode_ms: Option<f64>,
+}
+
+/// Pictures in either direction.
 #[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)] // named by quantity and unit
 pub struct VideoStatistics {
@@ -196,10 +214,6 @@ pub struct VideoStatistics {
     pub retransmitted: u64,
     pub freezes: u64,
     pub frozen_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encode_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decode_ms: Option<f64>,
 }
 
 /// Sound in one direction.
@@ -256,16 +270,10 @@ impl Meter {
         let last = self.last.as_ref();
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
         let video = |new: &VideoFlow, old: Option<&VideoFlow>| video(new, old, seconds);
-        let (video_out, encode_ms) = video(&reading.video_out, last.map(|last| &last.video_out));
-        into.video_out = VideoStatistics {
-            encode_ms,
-            ..video_out
-        };
-        let (video_in, decode_ms) = video(&reading.video_in, last.map(|last| &last.video_in));
-        into.video_in = VideoStatistics {
-            decode_ms,
-            ..video_in
-        };
+        let (flow, encode_ms) = video(&reading.video_out, last.map(|last| &last.video_out));
+        into.video_out = SentVideoStatistics { flow, encode_ms };
+        let (flow, decode_ms) = video(&reading.video_in, last.map(|last| &last.video_in));
+        into.video_in = ReceivedVideoStatistics { flow, decode_ms };
         into.audio_out = audio(
             &reading.audio_out,
             last.map(|last| &last.audio_out),
@@ -293,8 +301,6 @@ fn video(new: &VideoFlow, old: Option<&VideoFlow>, seconds: f64) -> (VideoStatis
         retransmitted: new.retransmitted,
         freezes: new.freezes,
         frozen_ms: ms(new.frozen),
-        encode_ms: None,
-        decode_ms: None,
     };
     let spent = new.codec_time.saturating_sub(old.codec_time);
     (statistics, (frames > 0).then(|| ms(spent) / frames as f64))
@@ -374,7 +380,7 @@ mod tests {
         let start = Instant::now();
         let mut first = Statistics::default();
         meter.read(start, &counters, &mut first);
-        assert_eq!(first.video_out.fps, 0.0);
+        assert_eq!(first.video_out.flow.fps, 0.0);
         counters.video_out(|flow| {
             flow.frames += 60;
             flow.bytes += 250_000;
@@ -383,16 +389,23 @@ mod tests {
         });
         let mut second = Statistics::default();
         meter.read(start + Duration::from_secs(2), &counters, &mut second);
-        assert_eq!(second.video_out.fps, 30.0);
-        assert_eq!(second.video_out.kbps, 1000.0);
+        assert_eq!(second.video_out.flow.fps, 30.0);
+        assert_eq!(second.video_out.flow.kbps, 1000.0);
         assert_eq!(second.video_out.encode_ms, Some(3.0));
-        assert_eq!(second.video_out.width, Some(1280));
+        assert_eq!(second.video_out.flow.width, Some(1280));
         assert_eq!(second.video_in.decode_ms, None);
     }
 
     #[test]
     fn an_unknown_figure_is_null() {
         let json = serde_json::to_value(Statistics::default()).expect("serialises");
+        let has_null = |flow: &str, figure: &str| {
+            json[flow]
+                .get(figure)
+                .is_some_and(serde_json::Value::is_null)
+        };
+        assert!(has_null("video_out", "encode_ms") && has_null("video_in", "decode_ms"));
+        assert!(has_null("video_out", "codec"));
         assert!(json["rtt_ms"].is_null());
         assert!(json["process"]["rss_mib"].is_null());
         assert!(json["audio_in"]["jitter_ms"].is_null());

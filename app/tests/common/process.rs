@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::SOON;
 
+/// Our program.
+pub const VISAVIS: &str = env!("CARGO_BIN_EXE_visavis");
+
 const POLL: Duration = Duration::from_millis(50);
 
 /// A running program.
@@ -29,27 +32,31 @@ impl Process {
 
     /// As `visavis`, started by a program and its arguments that become it in the end (`nsenter`).
     pub fn visavis_through(launcher: &[String], args: &[&str]) -> Result<Self> {
-        let program = env!("CARGO_BIN_EXE_visavis");
         let mut command = match launcher.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
-                command.args(rest).arg(program);
+                command.args(rest).arg(VISAVIS);
                 command
             }
-            None => Command::new(program),
+            None => Command::new(VISAVIS),
         };
+        command.args(args);
+        Self::start(command, &format!("visavis {}", args.join(" ")))
+    }
+
+    /// Starts a command; `name` is for error messages.
+    pub fn start(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command
-            .args(args)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting visavis {args:?}"))?;
+            .with_context(|| format!("starting {name}"))?;
         let output = keep_lines(child.stdout.take().context("no stdout")?);
         let errors = keep_lines(child.stderr.take().context("no stderr")?);
         Ok(Self {
-            name: format!("visavis {}", args.join(" ")),
+            name: name.to_owned(),
             child,
             output,
             errors,
@@ -99,16 +106,36 @@ impl Process {
 
     /// As Ctrl+C does.
     pub fn interrupt(&self) -> Result<()> {
+        self.signal("INT")
+    }
+
+    /// Sends a signal, named as for `kill`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
         let pid = self.child.id().to_string();
         let status = Command::new("kill")
-            .args(["-INT", &pid])
+            .args([&format!("-{signal}"), &pid])
             .status()
-            .context("kill -INT")?;
+            .context("kill")?;
         if status.success() {
             Ok(())
         } else {
-            bail!("kill -INT {pid}: {status}")
+            bail!("kill -{signal} {pid}: {status}")
         }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to standard output so far.
+    pub fn output(&self) -> Vec<String> {
+        lock(&self.output).clone()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn errors(&self) -> Vec<String> {
+        lock(&self.errors).clone()
     }
 
     /// Waits until it ends by itself.

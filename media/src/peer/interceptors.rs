@@ -267,12 +267,15 @@ impl Interceptor for RepairRequests {
             .rtcp_feedback
             .iter()
             .any(|fb| fb.typ == "nack" && fb.parameter.is_empty());
-        if nack {
+        // The stack binds the RTX stream too, after the one it repairs, with the same feedback.
+        // Its own gaps are of no interest: what is missing is asked for by the original number.
+        if nack && !self.repairs.contains_key(&info.ssrc) {
             self.lists
                 .entry(info.ssrc)
                 .or_insert_with(|| NackGenerator::new(GIVE_UP_AFTER));
             if let Some(rtx) = info.ssrc_rtx {
                 self.repairs.insert(rtx, info.ssrc);
+                self.lists.remove(&rtx);
             }
         }
     }
@@ -360,3 +363,67 @@ pub(super) const LIMITS: (Bitrate, Bitrate, Bitrate) = (
     Bitrate::from_kbps(1_200),
     Bitrate::from_kbps(3_200),
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtc::interceptor::RTCPFeedback;
+
+    const MEDIA: u32 = 7;
+    const RTX: u32 = 8;
+
+    fn stream(ssrc: u32, ssrc_rtx: Option<u32>) -> StreamInfo {
+        StreamInfo {
+            ssrc,
+            ssrc_rtx,
+            rtcp_feedback: vec![RTCPFeedback {
+                typ: "nack".to_owned(),
+                parameter: String::new(),
+            }],
+            ..StreamInfo::default()
+        }
+    }
+
+    fn packet(ssrc: u32, sequence_number: u16, payload: &[u8]) -> rtc::rtp::Packet {
+        let mut packet = rtc::rtp::Packet::default();
+        packet.header.ssrc = ssrc;
+        packet.header.sequence_number = sequence_number;
+        packet.payload = payload.to_vec().into();
+        packet
+    }
+
+    #[test]
+    fn a_repair_by_rtx_ends_the_asking_in_whatever_order_streams_are_bound() {
+        for rtx_first in [false, true] {
+            let counters = Arc::new(Counters::new());
+            let mut requests = RepairRequests::new(Arc::clone(&counters), 1);
+            let mut streams = [stream(MEDIA, Some(RTX)), stream(RTX, None)];
+            if rtx_first {
+                streams.reverse();
+            }
+            streams
+                .iter()
+                .for_each(|info| requests.bind_remote_stream(info));
+            let mut now = Instant::now();
+            for sequence_number in [100, 101, 103, 104, 105, 106, 107, 108] {
+                now += Duration::from_millis(5);
+                requests.handle_rtp(now, &packet(MEDIA, sequence_number, &[1]));
+            }
+            let mut asked = 0;
+            for step in 0..50 {
+                now += Duration::from_millis(20);
+                requests.handle_timeout(now).expect("no error");
+                asked += std::iter::from_fn(|| requests.poll_write()).count();
+                if step == 2 {
+                    // With a gap in its own numbers, which nobody is to ask for.
+                    requests.handle_rtp(now, &packet(RTX, 9, &[0, 102, 1]));
+                    requests.handle_rtp(now, &packet(RTX, 11, &[0, 102, 1]));
+                }
+            }
+            assert!((1..=2).contains(&asked), "asked {asked} times");
+            let mut repaired = 0;
+            counters.video_in(|flow| repaired = flow.retransmitted);
+            assert_eq!(repaired, 2);
+        }
+    }
+}

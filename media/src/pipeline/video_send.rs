@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::thin::Thinner;
 use super::{Worker, now};
 use crate::adapt::{Adapter, Source};
 use crate::codec::CodecError;
@@ -67,6 +68,7 @@ struct Loop {
     timestamp_offset: u32,
     /// Smoothed time between captured pictures.
     interval: Duration,
+    thinner: Thinner,
     last_captured: Option<Instant>,
     last_frame: Option<Instant>,
     last_key_frame: Option<Instant>,
@@ -86,6 +88,7 @@ impl Loop {
             pool: FramePool::new(),
             epoch: now(),
             timestamp_offset: rand::random(),
+            thinner: Thinner::default(),
             last_captured: None,
             last_frame: None,
             last_key_frame: None,
@@ -113,10 +116,9 @@ impl Loop {
             fps: self.frame_rate(frame.captured_at),
         };
         let decision = self.adapter.decide(now, target, source);
-        let least = Duration::from_secs_f64(0.75 / decision.fps.max(1.0));
-        if self
-            .last_frame
-            .is_some_and(|last| now.duration_since(last) < least)
+        if !self
+            .thinner
+            .takes(frame.captured_at, source.fps, decision.fps)
         {
             return true; // fewer frames a second were decided
         }

@@ -11,7 +11,7 @@ use reader::WavReader;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::f32::consts::TAU;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use writer::WavSink;
 
 /// Samples in 10 ms.
@@ -22,6 +22,11 @@ const RING: usize = 20 * BLOCK;
 
 /// Blocks come a hundred times a second.
 const RATE: (u32, u32) = (100, 1);
+
+/// How long a sink waits for sound that is not there, at most. A sound card cannot wait, but it
+/// also has a clock that a busy machine does not hold up: a sink that is late by several blocks
+/// would otherwise take them all before the other thread gets to run.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Amplitude of the test tone.
 const TONE: f32 = 0.5;
@@ -135,6 +140,13 @@ fn playback(
         let mut schedule = Schedule::new(Instant::now(), RATE);
         let mut block = [0.0; BLOCK];
         while stop.sleep_until(schedule.deadline()) {
+            let patient_until = Instant::now() + PATIENCE;
+            while consumer.slots() < BLOCK && Instant::now() < patient_until {
+                wake();
+                if !stop.sleep_until(Instant::now() + Duration::from_millis(1)) {
+                    return;
+                }
+            }
             pull(&mut consumer, &mut block);
             if !consume(&block) {
                 return;

@@ -211,14 +211,23 @@ fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
     let file = Scratch::new("record.wav");
     let (wake, woken) = waker();
     let mut playback = open_sink(&file.0, wake).unwrap();
-    // More than is taken in the meantime.
+    // More than is taken before the first wake.
     for _ in 0..4 * BLOCK {
         playback.samples.push(0.25).unwrap();
     }
     woken.recv_timeout(LIMIT).unwrap();
     assert!(hound::WavReader::open(&file.0).unwrap().duration() >= BLOCK as u32);
-    for _ in 0..8 {
+    // It asks until there is more.
+    let capacity = playback.samples.buffer().capacity();
+    let mut silence = 0;
+    while silence < 6 {
         woken.recv_timeout(LIMIT).unwrap();
+        if playback.samples.slots() == capacity {
+            for _ in 0..BLOCK {
+                playback.samples.push(0.0).unwrap();
+            }
+            silence += 1;
+        }
     }
     drop(playback);
     let mut reader = hound::WavReader::open(&file.0).unwrap();
