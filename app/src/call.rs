@@ -2,7 +2,7 @@
 //! effects to perform, in order; ids mark connections, and what belongs to an older one is
 //! dropped.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -15,6 +15,15 @@ use crate::snapshot::{Peer, Phase};
 
 /// Marks one connection to one peer; rises with each.
 pub type ConnectionId = u64;
+
+/// An offer that nobody answers is made anew after this long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// What failed is tried again after this long.
+const RETRY_AFTER: Duration = Duration::from_secs(3);
+
+/// A server notices a dead connection within this time.
+const GHOSTS_STAY: Duration = Duration::from_secs(25);
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +76,14 @@ pub enum Input {
     OfferMade(ConnectionId, String),
     /// [`Effect::Answer`] was done.
     AnswerMade(ConnectionId, String),
-    /// An effect on a connection failed, for this reason.
+    /// [`Effect::AcceptAnswer`] was done.
+    AnswerAccepted(ConnectionId),
+    /// What the other end sent cannot be used on a connection, for this reason.
     ConnectionRefused(ConnectionId, String),
+    /// Nothing can be set up at our end, for this reason.
+    SetupFailed(ConnectionId, String),
+    /// It is time: see [`Call::poll_timeout`].
+    Timeout,
 }
 
 /// What is to be done.
@@ -83,6 +98,8 @@ pub enum Effect {
         /// The room's name.
         room: String,
     },
+    /// Ask for a seat again after a while.
+    Knock(Duration),
     /// Leave the room and the server; if it is our own, stop it afterwards.
     HangUpLine,
     /// Tell the other end.
@@ -130,6 +147,8 @@ pub enum News {
     PathFailed,
     /// What the other end sent could not be used.
     PeerRefused(String),
+    /// Nothing can be set up at our end.
+    SetupFailed(String),
     /// From the server, for people.
     Server(String),
 }
@@ -164,6 +183,10 @@ pub struct Call {
     audio: bool,
     video: bool,
     said_lost: bool,
+    /// The room has been full since then, probably with our own ghost.
+    full_since: Option<Instant>,
+    /// The initiator begins anew then, if nothing has come of what was begun.
+    retry_at: Option<Instant>,
     random: StdRng,
 }
 
@@ -186,6 +209,8 @@ impl Call {
             audio: false,
             video: false,
             said_lost: false,
+            full_since: None,
+            retry_at: None,
             random: StdRng::seed_from_u64(seed),
         }
     }
@@ -273,6 +298,7 @@ impl Call {
                 self.handle_peer(id, event, now)
             }
             Input::OfferMade(id, sdp) if self.connection == Some(id) => {
+                self.retry_at = Some(now + ANSWER_WITHIN);
                 let acts = self.negotiation.handle_offer_made(sdp);
                 self.perform(acts)
             }
@@ -280,16 +306,24 @@ impl Call {
                 let acts = self.negotiation.handle_answer_made(sdp);
                 self.perform(acts)
             }
+            Input::Timeout => self.handle_timeout(now),
+            Input::AnswerAccepted(id) if self.connection == Some(id) => {
+                self.retry_at = None;
+                let acts = self.negotiation.handle_answer_accepted();
+                self.perform(acts)
+            }
             Input::ConnectionRefused(id, reason) if self.connection == Some(id) => {
-                let acts = self.negotiation.handle_refused();
-                let mut effects = self.perform(acts);
-                effects.push(Effect::Tell(News::PeerRefused(reason)));
-                effects
+                self.handle_refused(News::PeerRefused(reason), now)
+            }
+            Input::SetupFailed(id, reason) if self.connection == Some(id) => {
+                self.handle_refused(News::SetupFailed(reason), now)
             }
             Input::Peer(..)
             | Input::OfferMade(..)
             | Input::AnswerMade(..)
-            | Input::ConnectionRefused(..) => vec![], // of a connection that is over
+            | Input::AnswerAccepted(..)
+            | Input::ConnectionRefused(..)
+            | Input::SetupFailed(..) => vec![], // of a connection that is over
         }
     }
 
@@ -322,7 +356,7 @@ impl Call {
                     .collect();
                 vec![]
             }
-            ServerEvent::Full { .. } => self.end(End::RoomFull, Some(News::RoomFull(room))),
+            ServerEvent::Full { retry_ms, .. } => self.handle_full(room, retry_ms, now),
             ServerEvent::Message { message, .. } => match PeerMessage::parse(&message) {
                 Ok(message) => self.handle_message(message, room),
                 Err(error) => {
@@ -360,6 +394,43 @@ impl Call {
             | ServerEvent::Pong
             | ServerEvent::Unknown => vec![],
         }
+    }
+
+    /// After a lost connection our own ghost may hold the seat for a while yet.
+    fn handle_full(&mut self, room: String, retry_ms: u64, now: Instant) -> Vec<Effect> {
+        let since = *self.full_since.get_or_insert(now);
+        let ghost = matches!(self.phase, Phase::Reconnecting { .. });
+        if ghost && now.saturating_duration_since(since) < GHOSTS_STAY {
+            let after = Duration::from_millis(retry_ms.clamp(500, 5_000));
+            return vec![Effect::Knock(after)];
+        }
+        self.end(End::RoomFull, Some(News::RoomFull(room)))
+    }
+
+    fn handle_refused(&mut self, news: News, now: Instant) -> Vec<Effect> {
+        let acts = self.negotiation.handle_refused();
+        let mut effects = self.perform(acts);
+        if self.connection.is_none() {
+            self.retry_at = Some(now + RETRY_AFTER);
+        }
+        effects.push(Effect::Tell(news));
+        effects
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Begins a connection anew where nothing has come of the last attempt.
+    fn handle_timeout(&mut self, now: Instant) -> Vec<Effect> {
+        if self.retry_at.is_none_or(|at| now < at) {
+            return vec![];
+        }
+        self.retry_at = None;
+        let mark = self.mark();
+        let acts = self.negotiation.handle_failed(&mark);
+        self.perform(acts)
     }
 
     /// Someone took the other seat, or we took the second one.
@@ -429,6 +500,7 @@ impl Call {
                 self.perform(acts)
             }
             PeerEvent::Connected => {
+                self.retry_at = None;
                 let since = *self.since.get_or_insert(now);
                 self.connected_at.get_or_insert(now);
                 self.phase = Phase::InCall { room, since };
@@ -489,6 +561,8 @@ impl Call {
         self.since = None;
         self.ready_at = None;
         self.connected_at = None;
+        self.retry_at = None;
+        self.full_since = None;
     }
 
     fn end(&mut self, end: End, news: Option<News>) -> Vec<Effect> {

@@ -37,6 +37,10 @@ impl Story {
         self.call.handle(input, self.now)
     }
 
+    fn timeout(&mut self, now: Instant) -> Vec<Effect> {
+        self.call.handle(Input::Timeout, now)
+    }
+
     fn server(&mut self, event: ServerEvent) -> Vec<Effect> {
         self.handle(Input::Server(event))
     }
@@ -353,4 +357,59 @@ fn nonsense_from_the_peer_changes_nothing() {
         assert_eq!(story.says(nonsense), []);
     }
     assert!(matches!(story.call.phase(), Phase::Connecting { .. }));
+}
+
+#[test]
+fn an_offer_that_nobody_answers_is_made_anew() {
+    let mut story = Story::new();
+    story.first_and_met();
+    story.says(hello());
+    story.handle(Input::OfferMade(1, "o".to_owned()));
+    let due = story.call.poll_timeout().expect("a limit");
+    assert_eq!(story.timeout(due - Duration::from_millis(1)), []);
+    assert_eq!(
+        story.timeout(due),
+        [Effect::Close(1), Effect::Open(2, vec![]), Effect::Offer(2)]
+    );
+    story.handle(Input::Peer(2, PeerEvent::Connected));
+    assert_eq!(story.call.poll_timeout(), None);
+}
+
+#[test]
+fn what_fails_at_our_end_is_tried_again() {
+    let mut story = Story::new();
+    story.first_and_met();
+    story.says(hello());
+    let effects = story.handle(Input::SetupFailed(1, "no socket".to_owned()));
+    assert_eq!(effects[0], Effect::Close(1));
+    assert_eq!(told(&effects), [&News::SetupFailed("no socket".to_owned())]);
+    let due = story.call.poll_timeout().expect("another try");
+    assert_eq!(story.timeout(due), [Effect::Open(2, vec![]), Effect::Offer(2)]);
+}
+
+#[test]
+fn an_unusable_answer_does_not_leave_the_call_connecting_for_ever() {
+    let mut story = Story::new();
+    story.first_and_met();
+    story.says(hello());
+    let effects = story.handle(Input::OfferMade(1, "o".to_owned()));
+    let [Effect::Send(PeerMessage::Offer { call: Some(mark), .. })] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    story.says(json!({ "type": "answer", "sdp": "garbage", "call": mark }));
+    let effects = story.handle(Input::ConnectionRefused(1, "no SDP".to_owned()));
+    assert_eq!(effects[0], Effect::Close(1));
+    let due = story.call.poll_timeout().expect("another try");
+    assert_eq!(story.timeout(due), [Effect::Open(2, vec![]), Effect::Offer(2)]);
+}
+
+#[test]
+fn our_own_ghost_in_the_room_is_waited_for() {
+    let mut story = Story::new();
+    story.first_and_met();
+    story.handle(Input::ServerLost("broken".to_owned()));
+    let full = || ServerEvent::Full { room: room(), retry_ms: 3000 };
+    assert_eq!(story.server(full()), [Effect::Knock(Duration::from_secs(3))]);
+    story.now += GHOSTS_STAY;
+    assert_eq!(story.server(full()).last(), Some(&Effect::Ended(End::RoomFull)));
 }

@@ -22,11 +22,11 @@ use visavis_media::session::Session;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
 use visavis_signaling::{
-    CallLink, ClientHandle, ClientUpdate, LinkError, RoomName, ServerUrl, Target,
+    BindError, CallLink, ClientHandle, ClientUpdate, LinkError, RoomName, ServerUrl, Target,
 };
 
 use crate::call::{Call, ConnectionId, End, Input, News};
-use crate::host::Hosting;
+use crate::host::{Hosted, Hosting};
 use crate::proposal;
 use crate::settings::{RecentRoom, Settings, SettingsFile};
 use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot};
@@ -100,7 +100,8 @@ pub enum Report {
 enum Event {
     Local(LocalEvent),
     Peer(ConnectionId, PeerEvent),
-    Line(u64, ClientUpdate),
+    Hosted(u64, RoomName, Result<Hosted, BindError>),
+    Knock(u64),
     Devices(DeviceList),
     Pair(ConnectionId, Option<String>),
 }
@@ -115,6 +116,8 @@ pub struct Engine {
     line: Option<(u64, ClientHandle)>,
     lines: u64,
     hosting: Option<Hosting>,
+    /// Counts starts of our server: one that was given up may still answer.
+    hostings: u64,
     /// Calls being left: they take a moment, and nobody waits for them but the end.
     leaving: JoinSet<()>,
     settings: Settings,
@@ -134,6 +137,8 @@ pub struct Engine {
     reports: mpsc::UnboundedSender<Report>,
     events: mpsc::UnboundedSender<Event>,
     incoming: mpsc::UnboundedReceiver<Event>,
+    line_updates: mpsc::Sender<(u64, ClientUpdate)>,
+    from_line: mpsc::Receiver<(u64, ClientUpdate)>,
     settle_by: Option<Instant>,
     quit: bool,
 }
@@ -141,10 +146,14 @@ pub struct Engine {
 /// A camera that takes longer comes later; the call does not wait for it.
 const SETTLE_WITHIN: Duration = Duration::from_secs(3);
 
+/// Updates of the server that wait for the engine.
+const LINE_UPDATES: usize = 16;
+
 impl Engine {
     /// An engine in the lobby. Reports go to `reports`.
     pub fn new(options: EngineOptions, reports: mpsc::UnboundedSender<Report>) -> Self {
         let (events, incoming) = mpsc::unbounded_channel();
+        let (line_updates, from_line) = mpsc::channel(LINE_UPDATES);
         let local_events = events.clone();
         let preview = options
             .pictures
@@ -166,6 +175,7 @@ impl Engine {
             line: None,
             lines: 0,
             hosting: None,
+            hostings: 0,
             leaving: JoinSet::new(),
             settings: options.remembered,
             file: options.settings,
@@ -186,6 +196,8 @@ impl Engine {
             reports,
             events,
             incoming,
+            line_updates,
+            from_line,
             settle_by: None,
             quit: false,
         };
@@ -220,6 +232,11 @@ impl Engine {
                     None => self.quit = true,
                 },
                 Some(event) = self.incoming.recv() => self.event(event).await,
+                Some((line, update)) = self.from_line.recv() => {
+                    if self.line.as_ref().is_some_and(|(current, _)| *current == line) {
+                        self.line_update(update).await;
+                    }
+                }
                 Some(_) = self.leaving.join_next() => {}
                 () = sleep_until(deadline) => self.deadline_passed().await,
                 _ = second.tick(), if self.stats.is_some() => self.write_statistics(),
@@ -346,13 +363,17 @@ impl Engine {
                     self.look_up_pair(id);
                 }
             }
-            Event::Line(line, update) => {
-                if self
-                    .line
-                    .as_ref()
-                    .is_some_and(|(current, _)| *current == line)
+            Event::Hosted(hosting, room, hosted) => {
+                if let Some(input) = self.hosted(hosting, room, hosted) {
+                    self.input(input).await;
+                }
+            }
+            Event::Knock(line) => {
+                if let Some((current, handle)) = &self.line
+                    && *current == line
+                    && let Err(error) = handle.join_again()
                 {
-                    self.line_update(update).await;
+                    tracing::debug!(%error, "asking for the seat again");
                 }
             }
             Event::Devices(list) => self.snapshot.devices = Arc::new(list),
@@ -421,7 +442,7 @@ impl Engine {
         if *before == Phase::Lobby {
             self.devices.enter_call(&self.local, self.call_label());
             self.settle_by = Some(Instant::now() + SETTLE_WITHIN);
-        } else if phase == Phase::Lobby {
+        } else if phase == Phase::Lobby && !self.quit {
             self.devices.enter_lobby(&self.local);
             self.entering = None;
             // The last name is known to whoever was called.
@@ -461,7 +482,10 @@ impl Engine {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.notices.poll_timeout().into_iter().chain(self.settle_by).min()
+        [self.notices.poll_timeout(), self.settle_by, self.call.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     async fn deadline_passed(&mut self) {
@@ -471,6 +495,7 @@ impl Engine {
             self.settle_by = None;
             self.input(Input::SourcesSettled).await;
         }
+        self.input(Input::Timeout).await;
     }
 
     fn language(&self) -> Language {

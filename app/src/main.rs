@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -41,13 +42,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .thread_name("runtime")
         .enable_all()
         .build()?;
-    match cli.command {
+    let code = match cli.command {
         None => window::run(&runtime, None),
         Some(CliCommand::Call(args)) if args.headless => runtime.block_on(headless::run(*args)),
         Some(CliCommand::Call(args)) => window::run(&runtime, Some(&args)),
         Some(CliCommand::Serve(args)) => Ok(runtime.block_on(serve(&args))),
         Some(CliCommand::Devices { .. }) => unreachable!("done above"),
-    }
+    };
+    // A name look-up without an answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
 }
 
 async fn serve(args: &ServeArgs) -> ExitCode {

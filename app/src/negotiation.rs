@@ -10,8 +10,11 @@ use visavis_media::peer::Candidate;
 
 use crate::peer_message::PeerMessage;
 
-/// More candidates than an honest end sends before its description arrives.
-const MAX_QUEUED: usize = 200;
+/// More candidates than an honest end sends on one connection, or before its description.
+const MAX_CANDIDATES: usize = 200;
+
+/// More connections than an honest end begins anew in one stay.
+const MAX_CONNECTIONS: u32 = 50;
 
 /// What the shell does next, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +51,8 @@ pub struct Negotiation {
     /// The other end said `hello`.
     peer_is_ours: bool,
     connection: Option<Connection>,
+    /// Connections that the other end began in this stay.
+    begun: u32,
     queued: Vec<(Option<String>, Candidate)>,
 }
 
@@ -59,6 +64,8 @@ struct Connection {
     offered: bool,
     /// The other end's description was applied.
     described: bool,
+    /// Candidates of the other end taken since.
+    candidates: usize,
 }
 
 impl Negotiation {
@@ -158,13 +165,15 @@ impl Negotiation {
             call: Some(call.to_owned()),
             offered: true,
             described: false,
+            candidates: 0,
         });
         vec![Act::Open, Act::Offer]
     }
 
-    /// A fresh connection in the same call, after the one before died; only the initiator may.
+    /// A fresh connection in the same call, after the one before died or never came to be; only
+    /// the initiator may.
     pub fn handle_failed(&mut self, call: &str) -> Vec<Act> {
-        if !self.initiator || self.connection.is_none() {
+        if !self.initiator {
             return vec![];
         }
         self.connection = None;
@@ -180,13 +189,14 @@ impl Negotiation {
         let mut acts = Vec::new();
         if !known {
             // Only the initiator may begin a call, or begin it anew; all else is of one past.
-            if self.initiator {
+            if self.initiator || self.begun >= MAX_CONNECTIONS {
                 return vec![];
             }
+            self.begun += 1;
             self.connection = Some(Connection {
                 call,
                 offered: false,
-                described: false,
+                described: false, candidates: 0
             });
             acts.push(Act::Open);
         } else if let Some(connection) = &mut self.connection
@@ -210,23 +220,20 @@ impl Negotiation {
             return vec![];
         }
         connection.offered = false;
-        connection.described = true;
-        let mut acts = vec![Act::AcceptAnswer(sdp)];
-        acts.extend(self.queued_candidates());
-        acts
+        vec![Act::AcceptAnswer(sdp)]
     }
 
     fn handle_candidate(&mut self, call: Option<String>, candidate: Candidate) -> Vec<Act> {
-        match &self.connection {
+        match &mut self.connection {
             Some(connection) if connection.described => {
-                if connection.foreign(&call) {
-                    vec![]
-                } else {
-                    vec![Act::AddCandidate(candidate)]
+                if connection.foreign(&call) || connection.candidates >= MAX_CANDIDATES {
+                    return vec![];
                 }
+                connection.candidates += 1;
+                vec![Act::AddCandidate(candidate)]
             }
             _ => {
-                if self.queued.len() < MAX_QUEUED {
+                if self.queued.len() < MAX_CANDIDATES {
                     self.queued.push((call, candidate));
                 }
                 vec![]
@@ -243,6 +250,14 @@ impl Negotiation {
             .filter(|(call, _)| !connection.foreign(call))
             .map(|(_, candidate)| Act::AddCandidate(candidate))
             .collect()
+    }
+
+    /// [`Act::AcceptAnswer`] was done: add what waited for the answer.
+    pub fn handle_answer_accepted(&mut self) -> Vec<Act> {
+        if let Some(connection) = &mut self.connection {
+            connection.described = true;
+        }
+        self.queued_candidates()
     }
 
     /// [`Act::Offer`] was done: tell it.
@@ -441,8 +456,28 @@ mod tests {
         second.handle_message(offer(None), "-");
         assert_eq!(
             added(&second.handle_answer_made("a".to_owned())).len(),
-            MAX_QUEUED
+            MAX_CANDIDATES
         );
+    }
+
+    #[test]
+    fn a_flood_of_candidates_after_the_description_is_bounded_too() {
+        let mut second = met(false);
+        second.handle_message(offer(None), "-");
+        second.handle_answer_made("a".to_owned());
+        let taken: usize = (0..10_000)
+            .map(|index| second.handle_message(candidate(&index.to_string(), None), "-").len())
+            .sum();
+        assert_eq!(taken, MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn a_flood_of_calls_is_bounded() {
+        let mut second = met(false);
+        let opened = (0..1000)
+            .filter(|call| !second.handle_message(offer(Some(&call.to_string())), "-").is_empty())
+            .count();
+        assert_eq!(opened, MAX_CONNECTIONS as usize);
     }
 
     #[test]
@@ -450,6 +485,7 @@ mod tests {
         let mut first = met(true);
         first.handle_message(hello(), "c1");
         first.handle_offer_made("o".to_owned());
+        assert_eq!(first.handle_message(candidate("early", Some("c1")), "-"), []);
         assert_eq!(first.handle_message(answer("c0"), "-"), []);
         assert_eq!(
             first.handle_message(answer("c1"), "-"),
@@ -460,6 +496,7 @@ mod tests {
             [],
             "answered once is enough"
         );
+        assert_eq!(added(&first.handle_answer_accepted()), ["early"]);
     }
 
     #[test]

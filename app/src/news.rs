@@ -39,6 +39,9 @@ impl News {
             Self::PeerRefused(reason) => {
                 format!("What the other person's program sent cannot be used: {reason}")
             }
+            Self::SetupFailed(reason) => {
+                format!("The call cannot be set up here: {reason}. Trying again.")
+            }
             Self::Server(message) => message.clone(),
         }
     }
@@ -53,6 +56,7 @@ impl News {
             Self::HostFailed(reason) => format!("无法在本机发起通话：{reason}"),
             Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),
             Self::PeerRefused(reason) => format!("无法使用对方程序发来的数据：{reason}"),
+            Self::SetupFailed(reason) => format!("本机无法建立通话：{reason}。正在重试。"),
             Self::Server(message) => message.clone(),
         }
     }

@@ -49,6 +49,8 @@ pub struct LocalMedia {
     video: Mutex<Option<Running<VideoSource>>>,
     microphone: Mutex<Option<Running<AudioSender>>>,
     speaker: Mutex<Option<Running<AudioReceiver>>>,
+    /// Speakers that still complete their file.
+    closing: Mutex<Vec<AudioReceiver>>,
 }
 
 /// A device and whether it is still the one in use: events of one that was switched off come
@@ -88,6 +90,7 @@ impl LocalMedia {
             video: Mutex::default(),
             microphone: Mutex::default(),
             speaker: Mutex::default(),
+            closing: Mutex::default(),
         }
     }
 
@@ -95,6 +98,8 @@ impl LocalMedia {
     /// [`LocalEvent::Video`].
     pub fn set_video(&self, spec: &VideoSourceSpec, label: &str) {
         replace(&self.video, None);
+        // What the old source left must neither be shown nor sent any more.
+        drop((self.preview.take(), self.outgoing.take()));
         let current = Arc::new(AtomicBool::new(true));
         let frames = self.frame_sink(&current);
         let events = self.source_events(&current);
@@ -148,7 +153,7 @@ impl LocalMedia {
 
     /// Switches where sound goes. Its name or its failure comes as a [`LocalEvent`].
     pub fn set_speaker(&self, spec: &AudioSinkSpec) {
-        replace(&self.speaker, None);
+        self.close_speaker();
         let current = Arc::new(AtomicBool::new(true));
         let lost = self.sound_events(&current, LocalEvent::SpeakerLost, "speaker");
         let open: OpenPlayback = match spec.clone() {
@@ -167,9 +172,14 @@ impl LocalMedia {
         replace(&self.speaker, Some(Running::new(current, device)));
     }
 
-    /// Closes the speaker without waiting.
+    /// Closes the speaker without waiting; [`LocalMedia::finish`] does.
     pub fn close_speaker(&self) {
-        replace(&self.speaker, None);
+        if let Some(speaker) = take(&self.speaker) {
+            speaker.device.signal();
+            let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+            closing.retain(|device| !device.is_finished());
+            closing.push(speaker.device);
+        }
     }
 
     /// Sends silence instead of the microphone.
@@ -186,8 +196,11 @@ impl LocalMedia {
     pub fn finish(&self, limit: Duration) {
         replace(&self.video, None);
         replace(&self.microphone, None);
-        if let Some(speaker) = take(&self.speaker) {
-            speaker.device.finish(limit);
+        self.close_speaker();
+        let closing =
+            std::mem::take(&mut *self.closing.lock().unwrap_or_else(PoisonError::into_inner));
+        for device in closing {
+            device.finish(limit);
         }
         self.log.flush();
     }

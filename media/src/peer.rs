@@ -15,6 +15,7 @@ pub use network::first_lan_address;
 pub use outlet::{OutgoingPacket, Outlet, Outlets};
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
@@ -176,6 +177,8 @@ impl Peer {
             inlets: Arc::new(inlets),
             key_frames: Arc::clone(&key_frames),
             sender_ssrc: video_ssrc,
+            has_video: AtomicBool::new(false),
+            has_audio: AtomicBool::new(false),
         };
         let connection: Arc<dyn PeerConnection> = Arc::new(
             PeerConnectionBuilder::new()

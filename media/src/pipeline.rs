@@ -76,7 +76,13 @@ impl Worker {
         }
     }
 
-    fn signal(&self) {
+    /// Whether the loop has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.handle.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops the loop without waiting.
+    pub(crate) fn signal(&self) {
         self.stop.set();
         if let Some(thread) = self.thread() {
             thread.unpark();

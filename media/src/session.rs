@@ -1,5 +1,6 @@
 //! One connection with its pipelines: wiring, and the order of start and stop. No policy.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -19,6 +20,7 @@ pub struct Session {
     audio_inlet: Arc<AudioInlet>,
     video_receiver: VideoReceiver,
     video_sender: Mutex<Option<VideoSender>>,
+    sending: AtomicBool,
 }
 
 impl Session {
@@ -57,20 +59,20 @@ impl Session {
             audio_inlet,
             video_receiver,
             video_sender: Mutex::default(),
+            sending: AtomicBool::new(false),
         })
     }
 
     /// Starts sending sound and pictures; when connected, since the first key frame would be
     /// lost before. Doing it again changes nothing.
     pub async fn start_sending(&self) {
-        if self.sender().is_some() {
+        // A second outlet would number its packets anew, which SRTP takes for a replay.
+        if self.sending.swap(true, Relaxed) {
             return;
         }
         let outlets = self.peer.outlets().await;
         if let Some(outlet) = outlets.audio {
-            self.local
-                .feed()
-                .connect(Some((outlet, Arc::clone(&self.counters))));
+            self.local.feed().connect(outlet, Arc::clone(&self.counters));
         }
         if let Some(outlet) = outlets.video {
             *self.sender() = Some(VideoSender::start(
@@ -153,7 +155,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.local.feed().connect(None);
+        self.local.feed().disconnect(&self.counters);
         self.local.out().disconnect(&self.audio_inlet);
     }
 }

@@ -52,6 +52,10 @@ impl Devices {
         self.in_call = false;
         local.close_speaker();
         self.speaker = DeviceState::Off;
+        if !self.microphone_on {
+            local.close_microphone();
+            self.microphone = DeviceState::Off;
+        }
         if self.preview {
             self.start_missing(local);
         } else {
@@ -120,7 +124,8 @@ impl Devices {
     pub(super) fn choose_microphone(&mut self, local: &LocalMedia, id: Option<String>) {
         self.microphone_id = id;
         self.sources.audio = None;
-        if self.microphone_on && (self.in_call || self.preview) {
+        // A muted one of a call is open as well.
+        if self.microphone != DeviceState::Off {
             self.start_microphone(local);
         }
     }
@@ -171,7 +176,20 @@ impl Devices {
 
     /// Takes what a device tells; returns what went wrong, if something did.
     pub(super) fn handle(&mut self, event: LocalEvent) -> Option<Fault> {
+        // What was switched off may have spoken just before.
+        let (camera_off, microphone_off, speaker_off) = (
+            self.camera == DeviceState::Off,
+            self.microphone == DeviceState::Off,
+            self.speaker == DeviceState::Off,
+        );
         let (device, asked, error) = match event {
+            LocalEvent::Video(_) if camera_off => return None,
+            LocalEvent::MicrophoneStarted(_) | LocalEvent::MicrophoneLost(_) if microphone_off => {
+                return None;
+            }
+            LocalEvent::SpeakerStarted(_) | LocalEvent::SpeakerLost(_) if speaker_off => {
+                return None;
+            }
             LocalEvent::Video(SourceEvent::Started {
                 name,
                 width,

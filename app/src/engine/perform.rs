@@ -4,20 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use visavis_media::peer::IceServer;
+use visavis_media::peer::{IceServer, PeerError};
 use visavis_media::pipeline::video_receive::PictureSink;
 use visavis_media::session::Session;
-use visavis_signaling::{CallLink, Client, ClientOptions, RoomName, ServerUrl};
+use visavis_signaling::{BindError, CallLink, Client, ClientOptions, RoomName, ServerUrl};
 
 use super::{Engine, Event, Report};
 use crate::call::{ConnectionId, Effect, Input};
 use crate::host::{self, Hosted};
+use crate::snapshot::Phase;
 use crate::text::Language;
 
 impl Engine {
     pub(super) async fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
-            Effect::StartServer(room) => return Some(self.start_server(&room).await),
+            Effect::StartServer(room) => return self.start_server(&room),
+            Effect::Knock(after) => self.knock(after),
             Effect::Dial { server, room } => return self.dial(&server, &room),
             Effect::HangUpLine => {
                 // In this order, so that our `bye` still gets through.
@@ -60,19 +62,21 @@ impl Engine {
         match effect {
             Effect::Offer(id) if id == *current => Some(match session.offer().await {
                 Ok(sdp) => Input::OfferMade(id, sdp),
-                Err(error) => Input::ConnectionRefused(id, error.to_string()),
+                Err(error) => failed(id, &error),
             }),
             Effect::Answer(id, sdp) if id == *current => Some(match session.answer(&sdp).await {
                 Ok(sdp) => Input::AnswerMade(id, sdp),
-                Err(error) => Input::ConnectionRefused(id, error.to_string()),
+                Err(error) => failed(id, &error),
             }),
             Effect::AcceptAnswer(id, sdp) if id == *current => {
-                let refused = session.accept_answer(&sdp).await.err()?;
-                Some(Input::ConnectionRefused(id, refused.to_string()))
+                Some(match session.accept_answer(&sdp).await {
+                    Ok(()) => Input::AnswerAccepted(id),
+                    Err(error) => failed(id, &error),
+                })
             }
             Effect::Rollback(id) if id == *current => {
-                let refused = session.rollback().await.err()?;
-                Some(Input::ConnectionRefused(id, refused.to_string()))
+                let error = session.rollback().await.err()?;
+                Some(failed(id, &error))
             }
             Effect::AddCandidate(id, candidate) if id == *current => {
                 // One of many: the others may do, so it is no news.
@@ -93,14 +97,39 @@ impl Engine {
         }
     }
 
-    async fn start_server(&mut self, room: &str) -> Input {
+    /// Starts our server in the background; [`Event::Hosted`] tells how it went.
+    fn start_server(&mut self, room: &str) -> Option<Input> {
         let room = match RoomName::parse(room) {
             Ok(room) => room,
-            Err(error) => return Input::HostFailed(error.to_string()),
+            Err(error) => return Some(Input::HostFailed(error.to_string())),
         };
-        // The last call's port is free once its server has stopped.
-        self.finish_leaving().await;
-        match host::host(&room, self.join_running_server).await {
+        self.hostings += 1;
+        let (hosting, events) = (self.hostings, self.events.clone());
+        let mut leaving = std::mem::take(&mut self.leaving);
+        let may_join = self.join_running_server;
+        tokio::spawn(async move {
+            // The last call's port is free once its server has stopped.
+            while leaving.join_next().await.is_some() {}
+            let hosted = host::host(&room, may_join).await;
+            let _ = events.send(Event::Hosted(hosting, room, hosted));
+        });
+        None
+    }
+
+    /// Our server runs, or does not; nobody may be waiting for it any more.
+    pub(super) fn hosted(
+        &mut self,
+        hosting: u64,
+        room: RoomName,
+        hosted: Result<Hosted, BindError>,
+    ) -> Option<Input> {
+        let wanted = hosting == self.hostings && matches!(self.call.phase(), Phase::Joining { .. });
+        match hosted {
+            Ok(Hosted::Here(hosting)) if !wanted => {
+                self.leaving.spawn(hosting.stop());
+                None
+            }
+            _ if !wanted => None,
             Ok(Hosted::Here(hosting)) => {
                 let (server, invite) = (hosting.server.to_string(), hosting.invite.to_string());
                 if let Some(port) = hosting.moved_from {
@@ -109,22 +138,25 @@ impl Engine {
                     let _ = self.reports.send(Report::Said(said));
                 }
                 self.hosting = Some(hosting);
-                Input::Hosted {
-                    server,
-                    invite: Some(invite),
-                }
+                Some(Input::Hosted { server, invite: Some(invite) })
             }
             Ok(Hosted::Elsewhere(server)) => {
                 let said = format!("a Visavis server runs at {server} already: joining there");
                 let _ = self.reports.send(Report::Said(said));
                 let invite = CallLink::new(server.clone(), room).to_string();
-                Input::Hosted {
-                    server: server.to_string(),
-                    invite: Some(invite),
-                }
+                Some(Input::Hosted { server: server.to_string(), invite: Some(invite) })
             }
-            Err(error) => Input::HostFailed(error.to_string()),
+            Err(error) => Some(Input::HostFailed(error.to_string())),
         }
+    }
+
+    fn knock(&self, after: Duration) {
+        let Some((line, _)) = &self.line else { return };
+        let (line, events) = (*line, self.events.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = events.send(Event::Knock(line));
+        });
     }
 
     fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
@@ -145,10 +177,11 @@ impl Engine {
         self.lines += 1;
         let line = self.lines;
         self.line = Some((line, handle));
-        let events = self.events.clone();
+        // Bounded: a peer that floods is slowed by its server, down to its own socket.
+        let line_updates = self.line_updates.clone();
         tokio::spawn(async move {
             while let Some(update) = updates.recv().await {
-                if events.send(Event::Line(line, update)).is_err() {
+                if line_updates.send((line, update)).await.is_err() {
                     return;
                 }
             }
@@ -185,7 +218,7 @@ impl Engine {
                 self.session = Some((id, session));
                 None
             }
-            Err(error) => Some(Input::ConnectionRefused(id, error.to_string())),
+            Err(error) => Some(failed(id, &error)),
         }
     }
 
@@ -213,5 +246,15 @@ fn moved(language: Language, port: u16, server: &str) -> String {
             format!("port {port} is in use by another program: this call is at {server}")
         }
         Language::Chinese => format!("端口 {port} 被其他程序占用：本次通话使用 {server}"),
+    }
+}
+
+/// Whose fault it is decides what the user is told.
+fn failed(id: ConnectionId, error: &PeerError) -> Input {
+    match error {
+        PeerError::Description(_) | PeerError::Candidate(_) => {
+            Input::ConnectionRefused(id, error.to_string())
+        }
+        PeerError::Setup(_) | PeerError::Local(_) => Input::SetupFailed(id, error.to_string()),
     }
 }

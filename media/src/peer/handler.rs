@@ -1,6 +1,7 @@
 //! What the stack calls back with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
@@ -19,6 +20,9 @@ pub(super) struct Handler {
     pub(super) inlets: Arc<Inlets>,
     pub(super) key_frames: Arc<Notify>,
     pub(super) sender_ssrc: u32,
+    /// One track of a kind: two would be mixed up behind the inlet.
+    pub(super) has_video: AtomicBool,
+    pub(super) has_audio: AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -50,50 +54,59 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
         let kind = track.kind().await;
-        let inlets = Arc::clone(&self.inlets);
-        if kind == RtpCodecKind::Video {
-            tokio::spawn(ask_for_key_frames(
-                Arc::clone(&track),
-                Arc::clone(&self.key_frames),
-                self.sender_ssrc,
-            ));
+        let taken = match kind {
+            RtpCodecKind::Video => &self.has_video,
+            RtpCodecKind::Audio => &self.has_audio,
+            _ => return,
+        };
+        if taken.swap(true, Relaxed) {
+            tracing::debug!(%kind, "a second track of a kind is not taken");
+            return;
         }
-        tokio::spawn(async move {
-            while let Some(event) = track.poll().await {
-                let packet = match event {
-                    TrackRemoteEvent::OnRtpPacket(packet) => packet,
-                    TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError => break,
-                    _ => continue, // `OnOpen` comes again at every renegotiation
-                };
-                let packet = RtpPacket {
-                    sequence_number: packet.header.sequence_number,
-                    timestamp: packet.header.timestamp,
-                    marker: packet.header.marker,
-                    payload: packet.payload,
-                };
-                match kind {
-                    RtpCodecKind::Video => (inlets.video)(now(), packet),
-                    RtpCodecKind::Audio => (inlets.audio)(now(), packet),
-                    _ => {}
-                }
-            }
-        });
+        tokio::spawn(read(
+            track,
+            kind,
+            Arc::clone(&self.inlets),
+            Arc::clone(&self.key_frames),
+            self.sender_ssrc,
+        ));
     }
 }
 
-/// Sends a PLI whenever asked, until the connection is gone.
-async fn ask_for_key_frames(track: Arc<dyn TrackRemote>, asked: Arc<Notify>, sender_ssrc: u32) {
+/// Hands on what a track brings, and sends a PLI whenever asked, until the track ends.
+async fn read(
+    track: Arc<dyn TrackRemote>,
+    kind: RtpCodecKind,
+    inlets: Arc<Inlets>,
+    key_frame_asked: Arc<Notify>,
+    sender_ssrc: u32,
+) {
     loop {
-        asked.notified().await;
-        let Some(media_ssrc) = track.ssrcs().await.first().copied() else {
-            continue;
+        let packet = tokio::select! {
+            event = track.poll() => match event {
+                Some(TrackRemoteEvent::OnRtpPacket(packet)) => packet,
+                None | Some(TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError) => return,
+                Some(_) => continue, // `OnOpen` comes again at every renegotiation
+            },
+            () = key_frame_asked.notified(), if kind == RtpCodecKind::Video => {
+                if let Some(media_ssrc) = track.ssrcs().await.first().copied() {
+                    let pli = PictureLossIndication { sender_ssrc, media_ssrc };
+                    if track.write_rtcp(vec![Box::new(pli)]).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
         };
-        let pli = PictureLossIndication {
-            sender_ssrc,
-            media_ssrc,
+        let packet = RtpPacket {
+            sequence_number: packet.header.sequence_number,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+            payload: packet.payload,
         };
-        if track.write_rtcp(vec![Box::new(pli)]).await.is_err() {
-            return;
+        match kind {
+            RtpCodecKind::Video => (inlets.video)(now(), packet),
+            _ => (inlets.audio)(now(), packet),
         }
     }
 }

@@ -102,6 +102,16 @@ impl AudioReceiver {
         Self { worker }
     }
 
+    /// Stops without waiting.
+    pub fn signal(&self) {
+        self.worker.signal();
+    }
+
+    /// Whether the sink has ended.
+    pub fn is_finished(&self) -> bool {
+        self.worker.is_finished()
+    }
+
     /// Stops and waits for the sink's end, so that a file is whole.
     pub fn finish(self, limit: Duration) {
         self.worker.finish(limit);

@@ -2,10 +2,10 @@
 //! its microphone, over any number of connections.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::{Stop, Worker};
+use super::{Stop, Worker, now};
 use crate::codec::opus::OpusEncoder;
 use crate::peer::{OutgoingPacket, Outlet};
 use crate::sound::{Capture, FRAME_SAMPLES, SoundError, Wake};
@@ -33,6 +33,9 @@ pub struct AudioFeed {
     muted: AtomicBool,
     level: AtomicU32,
     outlet: Mutex<Option<(Outlet, Arc<Counters>)>>,
+    /// The stream's clock (RFC 3550 section 5.1): one for all microphones of a call.
+    epoch: Instant,
+    timestamp_offset: u32,
 }
 
 impl Default for AudioFeed {
@@ -41,6 +44,8 @@ impl Default for AudioFeed {
             muted: AtomicBool::new(false),
             level: AtomicU32::new(SILENCE_DBFS.to_bits()),
             outlet: Mutex::new(None),
+            epoch: now(),
+            timestamp_offset: rand::random(),
         }
     }
 }
@@ -57,15 +62,30 @@ impl AudioFeed {
     }
 
     /// Where packets go from now on.
-    pub fn connect(&self, outlet: Option<(Outlet, Arc<Counters>)>) {
-        *self.outlet.lock().unwrap_or_else(PoisonError::into_inner) = outlet;
+    pub fn connect(&self, outlet: Outlet, counters: Arc<Counters>) {
+        *self.lock() = Some((outlet, counters));
+    }
+
+    /// Packets go nowhere any more, if it was this connection they went to.
+    pub fn disconnect(&self, counters: &Arc<Counters>) {
+        let mut outlet = self.lock();
+        if outlet.as_ref().is_some_and(|(_, of)| Arc::ptr_eq(of, counters)) {
+            *outlet = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Outlet, Arc<Counters>)>> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The RTP timestamp of a microphone that starts now.
+    fn timestamp(&self) -> u32 {
+        let samples = self.epoch.elapsed().as_micros() * 48 / 1000;
+        self.timestamp_offset.wrapping_add(samples as u32)
     }
 
     fn outlet(&self) -> Option<(Outlet, Arc<Counters>)> {
-        self.outlet
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().clone()
     }
 
     fn set_level(&self, dbfs: f32) {
@@ -108,7 +128,7 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
         tracing::warn!(%error, "lost packets will be heard");
     }
     let mut frame = [0.0_f32; FRAME_SAMPLES];
-    let mut timestamp: u32 = rand::random();
+    let mut timestamp = feed.timestamp();
     let mut failed = false;
     while !stop.is_set() {
         let Ok(chunk) = capture.samples.read_chunk(FRAME_SAMPLES) else {
@@ -142,7 +162,7 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
                     payload,
                 };
                 if !outlet.send(packet) {
-                    feed.connect(None);
+                    feed.disconnect(&counters);
                 }
             }
             Err(error) => {

@@ -19,7 +19,7 @@ use crate::strip;
 const QUEUE: usize = 1024;
 
 /// A key frame not come after this long is asked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+const ASK_AGAIN: Duration = Duration::from_millis(400);
 
 /// Receives every decoded picture, on the decoder's thread. Must not block.
 pub type PictureSink = Arc<dyn Fn(Arc<Frame>) + Send + Sync>;
@@ -93,6 +93,7 @@ impl VideoReceiver {
                 ask_key_frame,
                 counters,
                 log,
+                wanting: false,
                 asked: None,
                 refused: false,
             };
@@ -123,7 +124,8 @@ struct Loop {
     ask_key_frame: KeyFrameRequester,
     counters: Arc<Counters>,
     log: Arc<FrameLog>,
-    /// A key frame is awaited, asked for at this time.
+    /// Nothing but a key frame is of use.
+    wanting: bool,
     asked: Option<Instant>,
     refused: bool,
 }
@@ -155,16 +157,13 @@ impl Loop {
         while let Some(frame) = self.assembler.poll_frame(now()) {
             self.decode(&frame);
         }
-        self.ask_if_needed();
+        self.ask_if_needed(peer_sends);
         let lost = self.assembler.stats().gaps_given_up;
         self.counters.video_in(|flow| flow.lost = lost);
         true
     }
 
     fn decode(&mut self, unit: &AssembledFrame) {
-        if unit.key_frame {
-            self.asked = None;
-        }
         let arrival = SystemTime::now() - now().saturating_duration_since(unit.last_arrival);
         let begun = now();
         let decoded = self.decoder.decode(&unit.data, &self.pool);
@@ -181,6 +180,7 @@ impl Loop {
                     self.log.note(FrameEvent::Decoded, frame.strip);
                 }
                 self.refused = false;
+                self.wanting &= !unit.key_frame;
                 self.show(frame, unit.key_frame);
             }
             Ok(Decoded::Nothing) => {}
@@ -213,15 +213,14 @@ impl Loop {
         (self.pictures)(Arc::new(frame));
     }
 
-    fn ask_if_needed(&mut self) {
-        let needed = matches!(
-            self.assembler.poll_event(),
-            Some(AssemblerEvent::KeyFrameNeeded)
-        );
-        let overdue = self
-            .asked
-            .is_some_and(|at| now().saturating_duration_since(at) > ASK_AGAIN);
-        if (needed && self.asked.is_none()) || overdue {
+    /// Asks at once, and again while none comes that can be shown; never in quick succession,
+    /// whatever arrives.
+    fn ask_if_needed(&mut self, peer_sends: bool) {
+        let needed = matches!(self.assembler.poll_event(), Some(AssemblerEvent::KeyFrameNeeded));
+        self.wanting |= needed;
+        let lately =
+            self.asked.is_some_and(|at| now().saturating_duration_since(at) < ASK_AGAIN);
+        if self.wanting && peer_sends && !lately {
             (self.ask_key_frame)();
             self.asked = Some(now());
         }

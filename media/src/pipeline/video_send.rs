@@ -44,6 +44,8 @@ impl VideoSender {
     ) -> Self {
         let worker = Worker::spawn("video-send", move |stop| {
             let mut sender = Loop::new(outlet, counters, log);
+            // A picture from before the call is not the call's.
+            drop(frames.take());
             while !stop.is_set() {
                 if let Some(frame) = frames.wait(Duration::from_millis(100))
                     && !sender.send(&frame)
