@@ -6,8 +6,12 @@
 pub mod chromium;
 pub mod clip;
 pub mod devtools;
+pub mod headless;
 pub mod page;
 pub mod process;
+pub mod pulse;
+pub mod sound_match;
+pub mod speech;
 
 use std::time::Duration;
 

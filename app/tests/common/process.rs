@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::SOON;
 
+/// Our program.
+pub const VISAVIS: &str = env!("CARGO_BIN_EXE_visavis");
+
 const POLL: Duration = Duration::from_millis(50);
 
 /// A running program.
@@ -24,18 +27,24 @@ pub struct Process {
 impl Process {
     /// Starts `visavis` with these arguments.
     pub fn visavis(args: &[&str]) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_visavis"))
-            .args(args)
+        let mut command = Command::new(VISAVIS);
+        command.args(args);
+        Self::start(command, &format!("visavis {}", args.join(" ")))
+    }
+
+    /// Starts a command; `name` is for error messages.
+    pub fn start(mut command: Command, name: &str) -> Result<Self> {
+        let mut child = command
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting visavis {args:?}"))?;
+            .with_context(|| format!("starting {name}"))?;
         let output = keep_lines(child.stdout.take().context("no stdout")?);
         let errors = keep_lines(child.stderr.take().context("no stderr")?);
         Ok(Self {
-            name: format!("visavis {}", args.join(" ")),
+            name: name.to_owned(),
             child,
             output,
             errors,
@@ -85,16 +94,36 @@ impl Process {
 
     /// As Ctrl+C does.
     pub fn interrupt(&self) -> Result<()> {
+        self.signal("INT")
+    }
+
+    /// Sends a signal, named as for `kill`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
         let pid = self.child.id().to_string();
         let status = Command::new("kill")
-            .args(["-INT", &pid])
+            .args([&format!("-{signal}"), &pid])
             .status()
-            .context("kill -INT")?;
+            .context("kill")?;
         if status.success() {
             Ok(())
         } else {
-            bail!("kill -INT {pid}: {status}")
+            bail!("kill -{signal} {pid}: {status}")
         }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to standard output so far.
+    pub fn output(&self) -> Vec<String> {
+        lock(&self.output).clone()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn errors(&self) -> Vec<String> {
+        lock(&self.errors).clone()
     }
 
     /// Waits until it ends by itself.

@@ -1,0 +1,180 @@
+//! A call from microphone to speaker over a real sound server.
+#![cfg(target_os = "linux")] // PulseAudio
+
+mod common;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use common::SOON;
+use common::headless::Scene;
+use common::process::{Process, Server, VISAVIS};
+use common::pulse::Pulse;
+use common::sound_match::compare;
+use common::speech;
+use serde_json::Value;
+
+const UP: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn what_is_said_into_the_microphone_comes_out_of_the_other_speaker() -> Result<()> {
+    let pulse = Pulse::start().await?;
+    let scene = Scene::set()?;
+    let server = Server::start().await?;
+    // Ada speaks and hears nothing, so that nothing but her voice is at the speaker.
+    let mut ada = pulse.command(VISAVIS);
+    ada.args([
+        "call",
+        "tea",
+        "--headless",
+        "--server",
+        &server.url,
+        "--stats",
+        "-",
+    ]);
+    ada.args([
+        "--video-source",
+        "none",
+        "--audio-source",
+        "mic",
+        "--audio-sink",
+        "none",
+    ]);
+    let mut ada = Process::start(ada, "Ada")?;
+    waits(&mut ada).await?;
+    let mut bob = pulse.command(VISAVIS);
+    bob.args([
+        "call",
+        "tea",
+        "--headless",
+        "--server",
+        &server.url,
+        "--stats",
+        "-",
+    ]);
+    bob.args([
+        "--video-source",
+        "none",
+        "--audio-source",
+        "none",
+        "--audio-sink",
+        "speaker",
+    ]);
+    let mut bob = Process::start(bob, "Bob")?;
+    let listening = |line: &Value| line.pointer("/audio_in/buffer_ms").and_then(Value::as_f64);
+    bob.stats("a filled buffer", UP, |line| {
+        listening(line).filter(|ms| *ms > 0.0)
+    })
+    .await?;
+    let recording = scene.path("heard.wav");
+    let recorder = pulse.record("spk.monitor", recording.clone())?;
+    let mut player = pulse.play("micfeed", scene.path("speech.wav"))?;
+    let status = player.ended(Duration::from_secs(60)).await?;
+    ensure!(status.success(), player.failure("did not play"));
+    // Until the last word has come through.
+    let quiet = |line: &Value| {
+        let level = line.pointer("/audio_in/level_dbfs")?.as_f64()?;
+        (level < -70.0).then_some(())
+    };
+    bob.stats("silence after the last word", UP, quiet).await?;
+    recorder.signal("TERM")?;
+    let mut recorder = recorder;
+    recorder.ended(SOON).await?;
+    let likeness = compare(&scene.speech, &read_cut_short(&recording)?);
+    eprintln!("{likeness}");
+    ensure!(likeness.windows.len() >= 15, "{likeness}");
+    ensure!(
+        likeness.median() > 0.7 && likeness.share_above(0.7) > 0.5,
+        "{likeness}"
+    );
+    for end in [&mut ada, &mut bob] {
+        end.interrupt()?;
+        let status = end.ended(SOON).await?;
+        ensure!(status.success(), end.failure("after Ctrl+C"));
+    }
+    Ok(())
+}
+
+async fn waits(end: &mut Process) -> Result<()> {
+    let waiting = |line: &Value| (line["state"] == "waiting").then_some(());
+    end.stats("its seat", SOON, waiting).await
+}
+
+/// A recorder that was stopped may not have completed the header: take the samples as they are.
+fn read_cut_short(path: &std::path::Path) -> Result<Vec<f32>> {
+    if let Ok(samples) = speech::read(path) {
+        return Ok(samples);
+    }
+    let bytes = std::fs::read(path)?;
+    let (samples, _) = bytes.get(44..).unwrap_or_default().as_chunks::<2>();
+    Ok(samples
+        .iter()
+        .map(|s| f32::from(i16::from_le_bytes(*s)) / 32_768.0)
+        .collect())
+}
+
+#[tokio::test]
+async fn devices_are_listed_and_chosen_by_their_real_names() -> Result<()> {
+    let pulse = Pulse::start().await?;
+    let mut devices = pulse.command(VISAVIS);
+    devices.arg("devices");
+    let mut devices = Process::start(devices, "visavis devices")?;
+    let status = devices.ended(SOON).await?;
+    let lines = devices.output();
+    ensure!(
+        status.success() && devices.errors().is_empty(),
+        devices.failure("not a clean list")
+    );
+    let listed = |kind: &str, name: &str| {
+        lines
+            .iter()
+            .any(|line| line.starts_with(kind) && line.contains(name))
+    };
+    ensure!(
+        listed("microphone", "Desk Microphone (default)"),
+        "{lines:?}"
+    );
+    ensure!(listed("speaker", "Loud Speaker (default)"), "{lines:?}");
+    ensure!(
+        !listed("microphone", "Loud Speaker"),
+        "a speaker's monitor is no microphone: {lines:?}"
+    );
+    let mut json = pulse.command(VISAVIS);
+    json.args(["devices", "--json"]);
+    let mut json = Process::start(json, "visavis devices --json")?;
+    json.ended(SOON).await?;
+    let list: Value = serde_json::from_str(&json.output().concat())?;
+    let name = list.pointer("/speakers/0/name").and_then(Value::as_str);
+    ensure!(name.is_some(), "{list:#}");
+    // A name that is none is answered with those there are.
+    let server = Server::start().await?;
+    for (option, value, kind, real) in [
+        (
+            "--audio-source",
+            "mic:Cyclops",
+            "microphone",
+            "Desk Microphone",
+        ),
+        ("--audio-sink", "speaker:Cyclops", "speaker", "Loud Speaker"),
+    ] {
+        let mut call = pulse.command(VISAVIS);
+        call.args([
+            "call",
+            "tea",
+            "--headless",
+            "--server",
+            &server.url,
+            "--video-source",
+            "none",
+        ]);
+        call.args([option, value]);
+        let mut call = Process::start(call, value)?;
+        let status = call.ended(SOON).await?;
+        let said = call.errors().join("\n");
+        ensure!(status.code() == Some(6), "{status}: {said}");
+        for word in [kind, "Cyclops", real] {
+            ensure!(said.contains(word), "{word}: {said}");
+        }
+    }
+    Ok(())
+}
