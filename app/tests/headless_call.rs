@@ -37,6 +37,8 @@ async fn two_ends_see_and_hear_each_other() -> Result<()> {
     // Twelve seconds of pictures.
     ada.received(180, UP).await?;
     bob.received(180, UP).await?;
+    ada.hears(&scene.speech, 2 * UP).await?;
+    bob.hears(&scene.speech, 2 * UP).await?;
     ada.hang_up("INT").await?;
     bob.says("Ada left the call.", SOON).await?;
     bob.hang_up("TERM").await?;
@@ -48,12 +50,6 @@ async fn two_ends_see_and_hear_each_other() -> Result<()> {
         );
         let heard = end.heard()?;
         ensure!(heard.len() > 10 * RATE, "{} samples heard", heard.len());
-        let likeness = compare(&scene.speech, &heard);
-        ensure!(
-            likeness.windows.len() >= 9 && likeness.median() > 0.85,
-            "{likeness}"
-        );
-        ensure!(likeness.share_above(0.7) > 0.7, "{likeness}");
     }
     Ok(())
 }
@@ -214,4 +210,37 @@ async fn an_end_without_any_media_still_joins() -> Result<()> {
     };
     bob.stats("Ada's pictures", UP, pictures).await?;
     ada.state("in_call", SOON).await
+}
+
+/// What a call is worth on a machine that has nothing else to do. `VISAVIS_CLIP` and
+/// `VISAVIS_SPEECH` name a 1280x720 clip of `VISAVIS_PICTURES` pictures at 30 a second with
+/// strips, and real speech; without them generated ones are played.
+#[tokio::test]
+#[ignore = "takes a minute of an idle machine"]
+async fn a_minute_of_speech_is_heard_as_it_was_said() -> Result<()> {
+    let path = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+    let (scene, period, fps) = match (path("VISAVIS_CLIP"), path("VISAVIS_SPEECH")) {
+        (Some(clip), Some(speech)) => {
+            let pictures = std::env::var("VISAVIS_PICTURES")?.parse()?;
+            (Scene::of(clip, speech)?, pictures, 30)
+        }
+        _ => (Scene::set()?, PICTURES, 15),
+    };
+    let server = Server::start().await?;
+    let (mut ada, mut bob) = in_call(&scene, &server.url, "tea").await?;
+    ada.received(62 * fps, 3 * UP).await?;
+    bob.received(62 * fps, 3 * UP).await?;
+    ada.hang_up("INT").await?;
+    bob.hang_up("INT").await?;
+    for end in [&ada, &bob] {
+        let (shown, played) = in_order(&end.shown()?, period)?;
+        let likeness = compare(&scene.speech, &end.heard()?);
+        eprintln!("{shown} pictures shown of {played}; {likeness}");
+        ensure!(shown * 30 >= played * 29, "{shown} of {played}");
+        ensure!(likeness.windows.len() + likeness.silent >= 60, "{likeness}");
+        ensure!(likeness.median() > 0.9, "{likeness}");
+        ensure!(likeness.share_above(0.7) >= 0.98, "{likeness}");
+        ensure!(likeness.drift_ms().abs() < 20.0, "{likeness}");
+    }
+    Ok(())
 }

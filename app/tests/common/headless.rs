@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -10,11 +10,14 @@ use serde_json::Value;
 use super::SOON;
 use super::clip::Media;
 use super::process::{Process, VISAVIS};
+use super::sound_match::{Window, compare};
 use super::speech;
 
 /// What both ends play, in a folder that lives as long as this.
 pub struct Scene {
-    media: Media,
+    _media: Option<Media>,
+    clip: PathBuf,
+    speech_file: PathBuf,
     folder: tempfile::TempDir,
     /// What is said.
     pub speech: Vec<f32>,
@@ -24,11 +27,26 @@ impl Scene {
     pub fn set() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("visavis-call-").tempdir()?;
         let speech = speech::generate(7, 20);
-        speech::write(&folder.path().join("speech.wav"), &speech)?;
+        let speech_file = folder.path().join("speech.wav");
+        speech::write(&speech_file, &speech)?;
+        let media = Media::generate()?;
         Ok(Self {
-            media: Media::generate()?,
+            clip: media.camera(),
+            _media: Some(media),
+            speech_file,
             folder,
             speech,
+        })
+    }
+
+    /// With files of one's own: a clip with strips, and 48 kHz mono 16 bit.
+    pub fn of(clip: PathBuf, speech_file: PathBuf) -> Result<Self> {
+        Ok(Self {
+            _media: None,
+            clip,
+            speech: speech::read(&speech_file)?,
+            speech_file,
+            folder: tempfile::Builder::new().prefix("visavis-call-").tempdir()?,
         })
     }
 
@@ -40,8 +58,8 @@ impl Scene {
     pub fn media_arguments(&self, end: &str) -> Vec<String> {
         let file = |path: PathBuf| format!("file:{}", path.display());
         let pairs = [
-            ("--video-source", file(self.media.camera())),
-            ("--audio-source", file(self.path("speech.wav"))),
+            ("--video-source", file(self.clip.clone())),
+            ("--audio-source", file(self.speech_file.clone())),
             ("--audio-sink", file(self.path(&format!("{end}.wav")))),
             (
                 "--frame-log",
@@ -128,7 +146,24 @@ impl End {
         Err(self.process.failure(&format!("{status} after SIG{signal}")))
     }
 
-    /// The whole sound heard. Once ended.
+    /// Waits until some seconds of what was heard are clearly `speech`. On a busy machine not
+    /// every second is: the delay has to follow what the machine holds up.
+    pub async fn hears(&self, speech: &[f32], limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let likeness = compare(speech, &self.heard()?);
+            let clear = |window: &&Window| window.correlation > 0.85;
+            if likeness.windows.iter().filter(clear).count() >= 4 {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(self.process.failure(&format!("heard: {likeness}")));
+            }
+        }
+    }
+
+    /// The whole sound heard so far; the file is readable at any time.
     pub fn heard(&self) -> Result<Vec<f32>> {
         speech::read(&self.heard)
     }
