@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fmt clippy test-unit test-integration test-doc deny fuzz clean cargo \
+.PHONY: help run test fmt clippy test-unit test-integration test-doc deny clean cargo \
 	packages-build packages-run packages-test
 
 # Where rustup puts it, for shells that have not read its environment yet.
@@ -10,8 +10,6 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
 # Arguments for `make run`, e.g. ARGS="call tea --video-source testcard".
 ARGS ?=
-# Seconds a fuzz target runs in `make fuzz`.
-FUZZ_SECONDS ?= 60
 
 help: ## Say what there is
 	@echo 'make run ARGS="..."   install what is missing, build, open the window'
@@ -22,7 +20,6 @@ help: ## Say what there is
 	@echo '  make test-integration real servers, browsers and sound, one at a time'
 	@echo '  make test-doc         examples in the documentation'
 	@echo 'make deny             licences and advisories of the dependencies (needs cargo-deny)'
-	@echo 'make fuzz             what reads bytes from strangers (needs cargo-fuzz and a nightly compiler)'
 	@echo 'make clean            remove what was built'
 
 run: packages-run cargo
@@ -50,12 +47,6 @@ test-doc: packages-build cargo
 
 deny: cargo
 	$(CARGO) deny --locked --workspace check
-
-fuzz: packages-build cargo
-	cd media && for target in assemble jitter nack; do \
-		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; done
-	cd signaling && for target in wire rooms; do \
-		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; done
 
 clean: cargo
 	$(CARGO) clean
