@@ -51,8 +51,15 @@ impl Conditions {
                 Command::new(program).args(args).output().with_context(|| program.to_owned())?;
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
-        // The first is the program's own path.
-        let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+        // The first is the program's own path; where a file lies concerns nobody else.
+        let args: Vec<String> = std::env::args()
+            .skip(1)
+            .filter(|arg| arg != "--bench")
+            .map(|arg| match Path::new(&arg).file_name() {
+                Some(name) if arg.starts_with('/') => name.to_string_lossy().into_owned(),
+                _ => arg,
+            })
+            .collect();
         let name = clip.and_then(Path::file_name);
         Ok(Self {
             command: format!("make bench BENCH_ARGS='{}'", args.join(" ")),
