@@ -51,8 +51,15 @@ impl Conditions {
                 Command::new(program).args(args).output().with_context(|| program.to_owned())?;
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
-        // The first is the program's own path.
-        let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+        // The first is the program's own path; where a file lies concerns nobody else.
+        let args: Vec<String> = std::env::args()
+            .skip(1)
+            .filter(|arg| arg != "--bench")
+            .map(|arg| match Path::new(&arg).file_name() {
+                Some(name) if arg.starts_with('/') => name.to_string_lossy().into_owned(),
+                _ => arg,
+            })
+            .collect();
         let name = clip.and_then(Path::file_name);
         Ok(Self {
             command: format!("make bench BENCH_ARGS='{}'", args.join(" ")),
@@ -109,8 +116,8 @@ pub fn markdown(conditions: &Conditions, measured: &[Measured], idle: &Idle) -> 
         measured.len() / 3,
     );
     text.push_str(
-        "| end | CPU, cores | beside Chromium | PSS, MiB | beside Chromium | receives | fps | kbit/s | connect, ms | first picture, ms |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| end | CPU, cores | beside Chromium | CPU, ms a picture | PSS, MiB | beside Chromium | receives | fps | kbit/s | connect, ms | first picture, ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let of = |first: Kind, kind: Kind| -> Vec<&Figures> {
         measured
@@ -132,13 +139,13 @@ pub fn markdown(conditions: &Conditions, measured: &[Measured], idle: &Idle) -> 
         let pss = middle(|f| Some(f.pss_mib));
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {} | {}x{} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             shown(cpu, 3),
             ratio(cpu, cpu_there),
+            shown(middle(|f| Some(f.cpu_cores * 1000.0 / f.fps)), 1),
             shown(pss, 0),
             ratio(pss, pss_there),
-            shown(middle(|f| Some(f.width)), 0),
-            shown(middle(|f| Some(f.height)), 0),
+            sizes(&figures),
             shown(middle(|f| Some(f.fps)), 1),
             shown(middle(|f| Some(f.kbps)), 0),
             shown(middle(|f| f.connect_ms), 0),
@@ -192,6 +199,15 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let upper = values.get(values.len() / 2)?;
     let lower = values.get((values.len() - 1) / 2)?;
     Some(f64::midpoint(*lower, *upper))
+}
+
+/// The sizes received at the end of each call, once each.
+fn sizes(figures: &[&Figures]) -> String {
+    let mut sizes: Vec<String> =
+        figures.iter().map(|f| format!("{}x{}", f.width, f.height)).collect();
+    sizes.sort();
+    sizes.dedup();
+    sizes.join(", ")
 }
 
 fn shown(value: Option<f64>, digits: usize) -> String {
