@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fmt clippy test-unit test-integration test-doc deny clean cargo \
+.PHONY: help run test fmt clippy test-unit test-integration test-doc bench deny clean cargo \
 	packages-build packages-run packages-test
 
 # Where rustup puts it, for shells that have not read its environment yet.
@@ -19,6 +19,7 @@ help: ## Say what there is
 	@echo '  make test-unit        unit tests'
 	@echo '  make test-integration real servers, browsers and sound, one at a time'
 	@echo '  make test-doc         examples in the documentation'
+	@echo 'make bench            a call beside Chromium calling Chromium, in one run'
 	@echo 'make deny             licences and advisories of the dependencies (needs cargo-deny)'
 	@echo 'make clean            remove what was built'
 
@@ -44,6 +45,11 @@ test-integration: packages-test cargo
 
 test-doc: packages-build cargo
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
+
+# A quiet machine, please: it compares CPU times.
+bench: packages-run packages-test cargo
+	$(CARGO) build --locked --release --package visavis
+	$(CARGO) bench --locked --package visavis --bench versus --profile dev -- $(BENCH_ARGS)
 
 deny: cargo
 	$(CARGO) deny --locked --workspace check

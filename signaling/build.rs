@@ -35,10 +35,7 @@ fn main() -> io::Result<()> {
         fmt::Write::write_fmt(&mut table, line).map_err(io::Error::other)?;
     }
     table.push_str("]\n");
-    fs::write(
-        PathBuf::from(variable("OUT_DIR")?).join("page_files.rs"),
-        table,
-    )
+    fs::write(PathBuf::from(variable("OUT_DIR")?).join("page_files.rs"), table)
 }
 
 fn variable(name: &str) -> io::Result<String> {
@@ -66,11 +63,9 @@ fn collect(
             }
             continue;
         }
-        let kind = KINDS.iter().find(|(extension, _)| {
-            Path::new(&name)
-                .extension()
-                .is_some_and(|e| e == *extension)
-        });
+        let kind = KINDS
+            .iter()
+            .find(|(extension, _)| Path::new(&name).extension().is_some_and(|e| e == *extension));
         if let Some((_, kind)) = kind {
             let file = entry.path().display().to_string();
             files.push((format!("{below}/{name}"), kind, file));

@@ -59,10 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             shared.close();
         });
     }
-    let (shown, answering) = (
-        Arc::new(std::sync::atomic::AtomicU64::new(0)),
-        shared.clone(),
-    );
+    let (shown, answering) = (Arc::new(std::sync::atomic::AtomicU64::new(0)), shared.clone());
     let counter = Arc::clone(&shown);
     let first = Arc::new(OnceLock::new());
     let start = Arc::clone(&first);
@@ -75,10 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             counter.fetch_add(1, Ordering::Relaxed);
         })),
     };
-    let window = WindowOptions {
-        size: options.size,
-        full_screen: false,
-    };
+    let window = WindowOptions { size: options.size, full_screen: false };
     if let Err(error) = run(init, &window) {
         eprintln!("{error}");
         std::process::exit(1);
@@ -91,9 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             frames as f32 / seconds
         );
     }
-    painter
-        .join()
-        .map_err(|_| "the painter of test pictures failed")?;
+    painter.join().map_err(|_| "the painter of test pictures failed")?;
     Ok(())
 }
 
@@ -114,11 +106,7 @@ fn answer(shared: &Shared, command: Command) {
     println!("{command:?}");
     let mut snapshot = (*shared.latest()).clone();
     let on = |on: bool| {
-        if on {
-            DeviceState::On("Made up".into())
-        } else {
-            DeviceState::Off
-        }
+        if on { DeviceState::On("Made up".into()) } else { DeviceState::Off }
     };
     match command {
         Command::SetMicrophone(wanted) => snapshot.microphone = on(wanted),
@@ -130,10 +118,7 @@ fn answer(shared: &Shared, command: Command) {
         }
         Command::SetLanguage(language) => {
             let settings = (*snapshot.settings).clone();
-            snapshot.settings = Arc::new(Settings {
-                language,
-                ..settings
-            });
+            snapshot.settings = Arc::new(Settings { language, ..settings });
         }
         Command::Dismiss(id) => snapshot.notices.retain(|notice| notice.id != id),
         _ => {}
@@ -151,12 +136,7 @@ struct Options {
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let view = arguments.next().unwrap_or_else(|| "lobby".into());
-        let mut options = Self {
-            view,
-            chinese: false,
-            size: None,
-            seconds: None,
-        };
+        let mut options = Self { view, chinese: false, size: None, seconds: None };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
@@ -183,18 +163,9 @@ impl Options {
         let since = since.unwrap_or_else(Instant::now);
         let phase = match self.view.as_str() {
             "joining" => Phase::Joining { room: room.clone() },
-            "waiting" => Phase::Waiting {
-                room: room.clone(),
-                invite: Some(link),
-            },
-            "alone" => Phase::Waiting {
-                room: room.clone(),
-                invite: None,
-            },
-            "call" | "muted" | "phone" => Phase::InCall {
-                room: room.clone(),
-                since,
-            },
+            "waiting" => Phase::Waiting { room: room.clone(), invite: Some(link) },
+            "alone" => Phase::Waiting { room: room.clone(), invite: None },
+            "call" | "muted" | "phone" => Phase::InCall { room: room.clone(), since },
             "connecting" => Phase::Connecting { room: room.clone() },
             "reconnecting" => Phase::Reconnecting { room: room.clone() },
             _ => Phase::Lobby,
@@ -217,26 +188,23 @@ impl Options {
             _ => DeviceState::On("Integrated Camera (1280x720)".into()),
         };
         let quiet = matches!(self.view.as_str(), "quiet" | "muted");
-        let microphone = if quiet {
-            DeviceState::Off
-        } else {
-            DeviceState::On("Built-in Audio".into())
-        };
-        let notices =
-            if self.view == "failed" {
-                vec![
+        let microphone =
+            if quiet { DeviceState::Off } else { DeviceState::On("Built-in Audio".into()) };
+        let notices = if self.view == "failed" {
+            vec![
                 Notice { id: 1, error: false, text: "韩梅梅 left the call.".into() },
                 Notice {
                     id: 2,
                     error: true,
-                    text: "The server http://10.0.0.9:8080 cannot be reached (connection refused). \
+                    text:
+                        "The server http://10.0.0.9:8080 cannot be reached (connection refused). \
                            Check the link and that both machines are on the same network."
-                        .into(),
+                            .into(),
                 },
             ]
-            } else {
-                Vec::new()
-            };
+        } else {
+            Vec::new()
+        };
         Snapshot {
             phase,
             devices: Arc::new(devices()),
@@ -252,9 +220,7 @@ impl Options {
     }
 
     fn settings(&self) -> Settings {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let room = |target: &str, hosted, ago: u64| RecentRoom {
             target: target.into(),
             server: None,
@@ -263,11 +229,7 @@ impl Options {
         };
         Settings {
             name: "李雷 Lei".into(),
-            language: Some(if self.chinese {
-                Language::Chinese
-            } else {
-                Language::English
-            }),
+            language: Some(if self.chinese { Language::Chinese } else { Language::English }),
             rooms: vec![
                 room("http://192.168.1.40:8080/room/tea", false, 600),
                 room("fofor-vuvol-kagor-notof", true, 3 * 3600),
@@ -279,16 +241,9 @@ impl Options {
 }
 
 fn devices() -> DeviceList {
-    let device = |name: &str, default| Device {
-        id: name.into(),
-        name: name.into(),
-        default,
-    };
+    let device = |name: &str, default| Device { id: name.into(), name: name.into(), default };
     DeviceList {
-        cameras: vec![
-            device("Integrated Camera", true),
-            device("Logitech BRIO", false),
-        ],
+        cameras: vec![device("Integrated Camera", true), device("Logitech BRIO", false)],
         microphones: vec![
             device("内置麦克风 Built-in Audio", true),
             device("USB Headset Mono", false),
@@ -359,45 +314,27 @@ fn portrait(pool: &FramePool, width: u32, height: u32, time: f32, palette: &Pale
 fn shade(x: f32, y: f32, time: f32, palette: &Palette) -> [f32; 3] {
     let mix = |a: [f32; 3], b: [f32; 3], t: f32| {
         let t = t.clamp(0.0, 1.0);
-        [
-            a[0] + (b[0] - a[0]) * t,
-            a[1] + (b[1] - a[1]) * t,
-            a[2] + (b[2] - a[2]) * t,
-        ]
+        [a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t]
     };
     let inside = |cx: f32, cy: f32, rx: f32, ry: f32, soft: f32| {
         let distance = (((x - cx) / rx).powi(2) + ((y - cy) / ry).powi(2)).sqrt();
         ((1.0 - distance) / soft).clamp(0.0, 1.0)
     };
     let mut colour = mix(palette.top, palette.bottom, y);
-    for (cx, cy, r, strength) in [
-        (-0.62, 0.22, 0.17, 0.6),
-        (0.6, 0.28, 0.13, 0.7),
-        (-0.36, 0.56, 0.2, 0.2),
-    ] {
+    for (cx, cy, r, strength) in
+        [(-0.62, 0.22, 0.17, 0.6), (0.6, 0.28, 0.13, 0.7), (-0.36, 0.56, 0.2, 0.2)]
+    {
         let glow = inside(cx + (time * 0.4).sin() * 0.01, cy, r, r, 0.4);
         colour = mix(colour, palette.light, glow * strength);
     }
     colour = mix(colour, palette.clothes, inside(0.0, 1.02, 0.34, 0.36, 0.02));
-    colour = mix(
-        colour,
-        [120.0, 116.0, 144.0],
-        inside(0.0, 0.66, 0.075, 0.13, 0.03),
-    );
+    colour = mix(colour, [120.0, 116.0, 144.0], inside(0.0, 0.66, 0.075, 0.13, 0.03));
     colour = mix(colour, HAIR, inside(0.0, 0.39, 0.165, 0.235, 0.03));
     let light = mix([118.0, 116.0, 146.0], SKIN, 0.5 + x * 3.0);
     colour = mix(colour, light, inside(0.0, 0.44, 0.132, 0.19, 0.03));
     for side in [-1.0, 1.0] {
-        colour = mix(
-            colour,
-            [28.0, 128.0, 130.0],
-            inside(side * 0.052, 0.42, 0.013, 0.01, 0.3),
-        );
+        colour = mix(colour, [28.0, 128.0, 130.0], inside(side * 0.052, 0.42, 0.013, 0.01, 0.3));
     }
     let mouth = 0.01 + 0.006 * (time * 6.0).sin();
-    mix(
-        colour,
-        [88.0, 118.0, 168.0],
-        inside(0.0, 0.525, 0.038, mouth, 0.3),
-    )
+    mix(colour, [88.0, 118.0, 168.0], inside(0.0, 0.525, 0.038, mouth, 0.3))
 }

@@ -250,11 +250,7 @@ impl Call {
                 effects.push(Effect::StartServer(room));
                 effects
             }
-            Input::Join {
-                server,
-                room,
-                invite,
-            } => {
+            Input::Join { server, room, invite } => {
                 let mut effects = self.leave();
                 self.invite = invite;
                 self.phase = Phase::Joining { room: room.clone() };
@@ -265,10 +261,7 @@ impl Call {
             Input::Hosted { server, invite } => match &self.phase {
                 Phase::Joining { room } if self.hosting => {
                     self.invite = invite;
-                    vec![Effect::Dial {
-                        server,
-                        room: room.clone(),
-                    }]
+                    vec![Effect::Dial { server, room: room.clone() }]
                 }
                 _ => vec![],
             },
@@ -337,10 +330,7 @@ impl Call {
                 let acts = self.negotiation.handle_parted();
                 let effects = self.perform(acts);
                 self.part();
-                self.phase = Phase::Waiting {
-                    room,
-                    invite: self.invite.clone(),
-                };
+                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
                 effects
             }
             ServerEvent::Join { .. } => self.meet(true, room, now),
@@ -371,10 +361,7 @@ impl Call {
                 let acts = self.negotiation.handle_parted();
                 let mut effects = self.perform(acts);
                 self.part();
-                self.phase = Phase::Waiting {
-                    room,
-                    invite: self.invite.clone(),
-                };
+                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
                 effects.push(Effect::Tell(match reason {
                     ByeReason::Left | ByeReason::Replaced => News::PeerLeft(peer.name),
                     ByeReason::Lost => News::PeerLost(peer.name),
@@ -435,19 +422,11 @@ impl Call {
 
     /// Someone took the other seat, or we took the second one.
     fn meet(&mut self, initiator: bool, room: String, now: Instant) -> Vec<Effect> {
-        let hello = PeerMessage::Hello {
-            name: self.name.clone(),
-        };
-        let acts = self
-            .negotiation
-            .handle_met(initiator, [hello, self.state()]);
+        let hello = PeerMessage::Hello { name: self.name.clone() };
+        let acts = self.negotiation.handle_met(initiator, [hello, self.state()]);
         let effects = self.perform(acts);
         self.part();
-        self.peer = Some(Peer {
-            name: String::new(),
-            audio: true,
-            video: true,
-        });
+        self.peer = Some(Peer { name: String::new(), audio: true, video: true });
         self.ready_at = Some(now);
         self.phase = Phase::Connecting { room };
         effects
@@ -460,11 +439,7 @@ impl Call {
         let mut effects = Vec::new();
         match &message {
             PeerMessage::Hello { name } => peer.name.clone_from(name),
-            PeerMessage::State {
-                audio,
-                video,
-                screen,
-            } => {
+            PeerMessage::State { audio, video, screen } => {
                 (peer.audio, peer.video) = (*audio, *video || *screen);
                 if let Some(id) = self.connection {
                     effects.push(Effect::PeerSendsVideo(id, *video || *screen));
@@ -476,10 +451,7 @@ impl Call {
                 let acts = self.negotiation.handle_parted();
                 effects.extend(self.perform(acts));
                 self.part();
-                self.phase = Phase::Waiting {
-                    room,
-                    invite: self.invite.clone(),
-                };
+                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
                 effects.push(Effect::Tell(News::PeerLeft(name)));
             }
             _ => {}
@@ -538,11 +510,7 @@ impl Call {
     }
 
     fn state(&self) -> PeerMessage {
-        PeerMessage::State {
-            audio: self.audio,
-            video: self.video,
-            screen: false,
-        }
+        PeerMessage::State { audio: self.audio, video: self.video, screen: false }
     }
 
     fn room(&self) -> Option<String> {

@@ -23,13 +23,7 @@ impl Story {
         let now = Instant::now();
         call.handle(Input::SourcesSettled, now);
         call.handle(Input::Name("Lei".to_owned()), now);
-        call.handle(
-            Input::LocalState {
-                audio: true,
-                video: true,
-            },
-            now,
-        );
+        call.handle(Input::LocalState { audio: true, video: true }, now);
         Self { call, now }
     }
 
@@ -46,11 +40,7 @@ impl Story {
     }
 
     fn says(&mut self, message: Value) -> Vec<Effect> {
-        self.server(ServerEvent::Message {
-            from: id("b"),
-            seq: 1,
-            message,
-        })
+        self.server(ServerEvent::Message { from: id("b"), seq: 1, message })
     }
 
     fn join(&mut self) {
@@ -62,38 +52,22 @@ impl Story {
     }
 
     fn created(&mut self) -> Vec<Effect> {
-        self.server(ServerEvent::Created {
-            room: room(),
-            id: id("a"),
-            resume: None,
-        })
+        self.server(ServerEvent::Created { room: room(), id: id("a"), resume: None })
     }
 
     fn first_and_met(&mut self) -> Vec<Effect> {
         self.join();
         self.created();
-        let effects = self.server(ServerEvent::Join {
-            room: room(),
-            id: id("b"),
-        });
-        self.server(ServerEvent::Ready {
-            ice_servers: vec![],
-        });
+        let effects = self.server(ServerEvent::Join { room: room(), id: id("b") });
+        self.server(ServerEvent::Ready { ice_servers: vec![] });
         effects
     }
 
     fn second_and_met(&mut self) {
         self.join();
-        let joined = ServerEvent::Joined {
-            room: room(),
-            id: id("a"),
-            peer: id("b"),
-            resume: None,
-        };
+        let joined = ServerEvent::Joined { room: room(), id: id("a"), peer: id("b"), resume: None };
         self.server(joined);
-        self.server(ServerEvent::Ready {
-            ice_servers: vec![],
-        });
+        self.server(ServerEvent::Ready { ice_servers: vec![] });
     }
 }
 
@@ -104,43 +78,23 @@ fn hello() -> Value {
 fn told(effects: &[Effect]) -> Vec<&News> {
     effects
         .iter()
-        .filter_map(|effect| {
-            if let Effect::Tell(news) = effect {
-                Some(news)
-            } else {
-                None
-            }
-        })
+        .filter_map(|effect| if let Effect::Tell(news) = effect { Some(news) } else { None })
         .collect()
 }
 
 #[test]
 fn hosting_starts_the_server_then_waits_with_an_invite() {
     let mut story = Story::new();
-    let effects = story.handle(Input::Host {
-        room: "tea".to_owned(),
-    });
+    let effects = story.handle(Input::Host { room: "tea".to_owned() });
     assert_eq!(effects, [Effect::StartServer("tea".to_owned())]);
     let effects = story.handle(Input::Hosted {
         server: "http://127.0.0.1:8080".to_owned(),
         invite: Some("http://192.168.1.7:8080/room/tea".to_owned()),
     });
     let server = "http://127.0.0.1:8080".to_owned();
-    assert_eq!(
-        effects,
-        [Effect::Dial {
-            server,
-            room: "tea".to_owned()
-        }]
-    );
+    assert_eq!(effects, [Effect::Dial { server, room: "tea".to_owned() }]);
     story.created();
-    assert!(matches!(
-        story.call.phase(),
-        Phase::Waiting {
-            invite: Some(_),
-            ..
-        }
-    ));
+    assert!(matches!(story.call.phase(), Phase::Waiting { invite: Some(_), .. }));
     let effects = story.handle(Input::HangUp);
     assert_eq!(effects, [Effect::HangUpLine, Effect::Ended(End::HungUp)]);
     assert_eq!(*story.call.phase(), Phase::Lobby);
@@ -156,19 +110,11 @@ fn the_first_one_greets_offers_and_is_in_the_call() {
     assert_eq!(effects, [Effect::Open(1, vec![]), Effect::Offer(1)]);
     assert_eq!(story.call.peer().expect("met").name, "韩梅梅");
     let effects = story.handle(Input::OfferMade(1, "o".to_owned()));
-    let [
-        Effect::Send(PeerMessage::Offer {
-            call: Some(mark), ..
-        }),
-    ] = &effects[..]
-    else {
+    let [Effect::Send(PeerMessage::Offer { call: Some(mark), .. })] = &effects[..] else {
         panic!("{effects:?}")
     };
     let answer = json!({ "type": "answer", "sdp": "a", "call": mark });
-    assert_eq!(
-        story.says(answer),
-        [Effect::AcceptAnswer(1, "a".to_owned())]
-    );
+    assert_eq!(story.says(answer), [Effect::AcceptAnswer(1, "a".to_owned())]);
     let effects = story.handle(Input::Peer(1, PeerEvent::Connected));
     assert_eq!(effects[0], Effect::StartSending(1));
     assert!(matches!(story.call.phase(), Phase::InCall { .. }));
@@ -180,10 +126,7 @@ fn the_second_one_answers() {
     story.second_and_met();
     assert_eq!(story.says(hello()), []);
     let effects = story.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
-    assert_eq!(
-        effects,
-        [Effect::Open(1, vec![]), Effect::Answer(1, "o".to_owned())]
-    );
+    assert_eq!(effects, [Effect::Open(1, vec![]), Effect::Answer(1, "o".to_owned())]);
 }
 
 #[test]
@@ -192,27 +135,14 @@ fn a_reloaded_tab_is_a_new_peer_and_a_new_connection() {
     story.first_and_met();
     story.says(hello());
     story.handle(Input::Peer(1, PeerEvent::Connected));
-    let effects = story.server(ServerEvent::Bye {
-        id: id("b"),
-        reason: ByeReason::Left,
-    });
+    let effects = story.server(ServerEvent::Bye { id: id("b"), reason: ByeReason::Left });
     assert_eq!(effects[0], Effect::Close(1));
     assert_eq!(told(&effects), [&News::PeerLeft("韩梅梅".to_owned())]);
     story.created();
     assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
-    story.server(ServerEvent::Join {
-        room: room(),
-        id: id("c"),
-    });
-    assert_eq!(
-        story.says(hello()),
-        [Effect::Open(2, vec![]), Effect::Offer(2)]
-    );
-    assert_eq!(
-        story.handle(Input::Peer(1, PeerEvent::Failed)),
-        [],
-        "of the old connection"
-    );
+    story.server(ServerEvent::Join { room: room(), id: id("c") });
+    assert_eq!(story.says(hello()), [Effect::Open(2, vec![]), Effect::Offer(2)]);
+    assert_eq!(story.handle(Input::Peer(1, PeerEvent::Failed)), [], "of the old connection");
 }
 
 #[test]
@@ -220,30 +150,18 @@ fn who_stays_becomes_the_initiator() {
     let mut story = Story::new();
     story.second_and_met();
     story.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
-    story.server(ServerEvent::Bye {
-        id: id("b"),
-        reason: ByeReason::Lost,
-    });
+    story.server(ServerEvent::Bye { id: id("b"), reason: ByeReason::Lost });
     story.created();
-    story.server(ServerEvent::Join {
-        room: room(),
-        id: id("c"),
-    });
+    story.server(ServerEvent::Join { room: room(), id: id("c") });
     assert_eq!(story.call.initiator(), Some(true));
-    assert_eq!(
-        story.says(hello()),
-        [Effect::Open(2, vec![]), Effect::Offer(2)]
-    );
+    assert_eq!(story.says(hello()), [Effect::Open(2, vec![]), Effect::Offer(2)]);
 }
 
 #[test]
 fn a_full_room_leads_back_to_the_lobby() {
     let mut story = Story::new();
     story.join();
-    let effects = story.server(ServerEvent::Full {
-        room: room(),
-        retry_ms: 5000,
-    });
+    let effects = story.server(ServerEvent::Full { room: room(), retry_ms: 5000 });
     assert_eq!(told(&effects), [&News::RoomFull("tea".to_owned())]);
     assert_eq!(effects.last(), Some(&Effect::Ended(End::RoomFull)));
     assert_eq!(*story.call.phase(), Phase::Lobby);
@@ -257,11 +175,7 @@ fn a_lost_server_is_said_once_and_the_call_stays() {
     story.handle(Input::Peer(1, PeerEvent::Connected));
     let effects = story.handle(Input::ServerLost("refused".to_owned()));
     assert_eq!(told(&effects).len(), 1);
-    assert!(
-        story
-            .handle(Input::ServerLost("refused".to_owned()))
-            .is_empty()
-    );
+    assert!(story.handle(Input::ServerLost("refused".to_owned())).is_empty());
     assert!(matches!(story.call.phase(), Phase::Reconnecting { .. }));
     story.created();
     assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
@@ -290,39 +204,20 @@ fn a_garbage_offer_is_named_and_the_next_good_one_taken() {
     assert_eq!(effects[0], Effect::Close(1));
     assert_eq!(told(&effects), [&News::PeerRefused("no SDP".to_owned())]);
     let effects = story.says(json!({ "type": "offer", "sdp": "o", "call": "d" }));
-    assert_eq!(
-        effects,
-        [Effect::Open(2, vec![]), Effect::Answer(2, "o".to_owned())]
-    );
+    assert_eq!(effects, [Effect::Open(2, vec![]), Effect::Answer(2, "o".to_owned())]);
 }
 
 #[test]
 fn a_camera_switched_off_is_told() {
     let mut story = Story::new();
-    assert_eq!(
-        story.handle(Input::LocalState {
-            audio: true,
-            video: true
-        }),
-        []
-    );
+    assert_eq!(story.handle(Input::LocalState { audio: true, video: true }), []);
     story.first_and_met();
     assert_eq!(
-        story.handle(Input::LocalState {
-            audio: true,
-            video: false
-        }),
-        [Effect::Send(PeerMessage::State {
-            audio: true,
-            video: false,
-            screen: false
-        })]
+        story.handle(Input::LocalState { audio: true, video: false }),
+        [Effect::Send(PeerMessage::State { audio: true, video: false, screen: false })]
     );
     story.says(json!({ "type": "state", "audio": false, "video": false }));
-    assert_eq!(
-        story.call.peer().map(|peer| (peer.audio, peer.video)),
-        Some((false, false))
-    );
+    assert_eq!(story.call.peer().map(|peer| (peer.audio, peer.video)), Some((false, false)));
 }
 
 #[test]
@@ -337,10 +232,7 @@ fn a_refusal_at_the_door_ends_and_a_later_one_does_not() {
     assert_eq!(effects.last(), Some(&Effect::Ended(End::ServerRefused)));
     let mut story = Story::new();
     story.first_and_met();
-    assert_eq!(
-        told(&story.server(error("too-large"))),
-        [&News::Server("no".to_owned())]
-    );
+    assert_eq!(told(&story.server(error("too-large"))), [&News::Server("no".to_owned())]);
     assert!(matches!(story.call.phase(), Phase::Connecting { .. }));
 }
 
@@ -348,12 +240,7 @@ fn a_refusal_at_the_door_ends_and_a_later_one_does_not() {
 fn nonsense_from_the_peer_changes_nothing() {
     let mut story = Story::new();
     story.first_and_met();
-    for nonsense in [
-        json!(7),
-        json!({ "type": "offer" }),
-        json!({ "type": [] }),
-        json!("x"),
-    ] {
+    for nonsense in [json!(7), json!({ "type": "offer" }), json!({ "type": [] }), json!("x")] {
         assert_eq!(story.says(nonsense), []);
     }
     assert!(matches!(story.call.phase(), Phase::Connecting { .. }));
@@ -367,10 +254,7 @@ fn an_offer_that_nobody_answers_is_made_anew() {
     story.handle(Input::OfferMade(1, "o".to_owned()));
     let due = story.call.poll_timeout().expect("a limit");
     assert_eq!(story.timeout(due - Duration::from_millis(1)), []);
-    assert_eq!(
-        story.timeout(due),
-        [Effect::Close(1), Effect::Open(2, vec![]), Effect::Offer(2)]
-    );
+    assert_eq!(story.timeout(due), [Effect::Close(1), Effect::Open(2, vec![]), Effect::Offer(2)]);
     story.handle(Input::Peer(2, PeerEvent::Connected));
     assert_eq!(story.call.poll_timeout(), None);
 }

@@ -136,10 +136,9 @@ fn split(text: &str) -> (&str, Option<&str>) {
 fn selector(rest: Option<&str>) -> DeviceSelector {
     match rest {
         None => DeviceSelector::Default,
-        Some(rest) => rest.parse().map_or_else(
-            |_| DeviceSelector::Name(rest.to_owned()),
-            DeviceSelector::Index,
-        ),
+        Some(rest) => rest
+            .parse()
+            .map_or_else(|_| DeviceSelector::Name(rest.to_owned()), DeviceSelector::Index),
     }
 }
 
@@ -150,10 +149,7 @@ mod tests {
 
     fn call(arguments: &[&str]) -> Result<CallArgs, String> {
         let all = ["visavis", "call"].iter().chain(arguments);
-        match Cli::try_parse_from(all)
-            .map_err(|error| error.to_string())?
-            .command
-        {
+        match Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
             Some(CliCommand::Call(args)) => Ok(*args),
             other => panic!("{other:?}"),
         }
@@ -166,36 +162,15 @@ mod tests {
 
     #[test]
     fn sources_are_read_as_documented() {
-        let args = call(&[
-            "tea",
-            "--video-source",
-            "camera:2",
-            "--audio-source",
-            "file:a:b.wav",
-        ])
-        .expect("a call");
-        assert_eq!(
-            args.video_source,
-            Some(VideoSourceSpec::Camera(DeviceSelector::Index(2)))
-        );
-        assert_eq!(
-            args.audio_source,
-            Some(AudioSourceSpec::File("a:b.wav".into()))
-        );
-        let args = call(&[
-            "tea",
-            "--video-source",
-            "camera:Logi",
-            "--audio-sink",
-            "speaker",
-        ])
-        .expect("a call");
+        let args = call(&["tea", "--video-source", "camera:2", "--audio-source", "file:a:b.wav"])
+            .expect("a call");
+        assert_eq!(args.video_source, Some(VideoSourceSpec::Camera(DeviceSelector::Index(2))));
+        assert_eq!(args.audio_source, Some(AudioSourceSpec::File("a:b.wav".into())));
+        let args = call(&["tea", "--video-source", "camera:Logi", "--audio-sink", "speaker"])
+            .expect("a call");
         let logi = DeviceSelector::Name("Logi".to_owned());
         assert_eq!(args.video_source, Some(VideoSourceSpec::Camera(logi)));
-        assert_eq!(
-            args.audio_sink,
-            Some(AudioSinkSpec::Speaker(DeviceSelector::Default))
-        );
+        assert_eq!(args.audio_sink, Some(AudioSinkSpec::Speaker(DeviceSelector::Default)));
     }
 
     #[test]

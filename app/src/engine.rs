@@ -155,11 +155,7 @@ impl Engine {
         let (events, incoming) = mpsc::unbounded_channel();
         let (line_updates, from_line) = mpsc::channel(LINE_UPDATES);
         let local_events = events.clone();
-        let preview = options
-            .pictures
-            .as_ref()
-            .map(|p| Arc::clone(&p.local))
-            .unwrap_or_default();
+        let preview = options.pictures.as_ref().map(|p| Arc::clone(&p.local)).unwrap_or_default();
         let local = Arc::new(LocalMedia::new(
             preview,
             Arc::clone(&options.log),
@@ -210,10 +206,7 @@ impl Engine {
     /// Runs until [`Command::Quit`], or until nobody can send commands any more. Leaves the
     /// room, closes all devices and completes the files before it returns.
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let name = self
-            .name
-            .clone()
-            .unwrap_or_else(|| self.settings.name.clone());
+        let name = self.name.clone().unwrap_or_else(|| self.settings.name.clone());
         self.input(Input::Name(name)).await;
         self.devices.enter_lobby(&self.local);
         self.announce_state().await;
@@ -265,8 +258,7 @@ impl Engine {
             Command::HangUp => self.input(Input::HangUp).await,
             Command::SetMicrophone(on) => {
                 self.settings.microphone_on = on;
-                self.devices
-                    .set_microphone(&self.local, on, self.call.phase());
+                self.devices.set_microphone(&self.local, on, self.call.phase());
                 self.announce_state().await;
                 self.save();
             }
@@ -318,10 +310,7 @@ impl Engine {
                     hosted: true,
                     when: unix_seconds(),
                 });
-                self.input(Input::Host {
-                    room: name.as_str().to_owned(),
-                })
-                .await;
+                self.input(Input::Host { room: name.as_str().to_owned() }).await;
             }
             Err(error) => {
                 self.tell(News::HostFailed(error.to_string()));
@@ -378,11 +367,7 @@ impl Engine {
             }
             Event::Devices(list) => self.snapshot.devices = Arc::new(list),
             Event::Pair(id, pair) => {
-                if self
-                    .session
-                    .as_ref()
-                    .is_some_and(|(current, _)| *current == id)
-                {
+                if self.session.as_ref().is_some_and(|(current, _)| *current == id) {
                     self.pair = pair;
                 }
             }
@@ -392,10 +377,7 @@ impl Engine {
     async fn local_event(&mut self, event: LocalEvent) {
         if let Some(fault) = self.devices.handle(event) {
             let sentence = fault.error.sentence(Language::English);
-            let _ = self.reports.send(Report::Device {
-                sentence,
-                asked: fault.asked,
-            });
+            let _ = self.reports.send(Report::Device { sentence, asked: fault.asked });
             // In the lobby the place of the picture says it.
             if *self.call.phase() != Phase::Lobby {
                 self.push_notice(fault.error.sentence(self.language()), true);
@@ -458,10 +440,7 @@ impl Engine {
     }
 
     fn call_label(&self) -> String {
-        self.entering
-            .as_ref()
-            .map(|room| room.name().to_owned())
-            .unwrap_or_default()
+        self.entering.as_ref().map(|room| room.name().to_owned()).unwrap_or_default()
     }
 
     async fn announce_state(&mut self) {
@@ -543,10 +522,7 @@ impl Engine {
 
     fn write_statistics(&mut self) {
         let Some(stats) = &mut self.stats else { return };
-        let counters = self
-            .session
-            .as_ref()
-            .map(|(id, session)| (*id, session.counters()));
+        let counters = self.session.as_ref().map(|(id, session)| (*id, session.counters()));
         let facts = statistics::Facts {
             phase: self.call.phase(),
             initiator: self.call.initiator(),
@@ -570,7 +546,6 @@ fn link(target: &str, server: Option<&str>) -> Result<CallLink, LinkError> {
         }
     }
 }
-
 
 fn unix_seconds() -> u64 {
     std::time::SystemTime::now()

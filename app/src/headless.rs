@@ -99,9 +99,7 @@ pub struct Unwritable(String);
 pub fn frame_log(path: Option<&Path>) -> Result<FrameLog, Unwritable> {
     // The error names the file.
     let log = path.map(FrameLog::create).transpose();
-    Ok(log
-        .map_err(|error| Unwritable(error.to_string()))?
-        .unwrap_or_default())
+    Ok(log.map_err(|error| Unwritable(error.to_string()))?.unwrap_or_default())
 }
 
 /// Opens where statistics go.
@@ -134,14 +132,9 @@ fn check(target: &str, server: Option<&str>) -> Result<(), LinkError> {
 /// A link is joined, a name with a server too; a bare name is hosted.
 pub fn first_command(target: &str, server: Option<&str>) -> Command {
     if server.is_some() || target.contains('/') {
-        Command::Join {
-            target: target.to_owned(),
-            server: server.map(str::to_owned),
-        }
+        Command::Join { target: target.to_owned(), server: server.map(str::to_owned) }
     } else {
-        Command::Host {
-            room: target.to_owned(),
-        }
+        Command::Host { room: target.to_owned() }
     }
 }
 
@@ -196,10 +189,7 @@ pub(crate) fn phase_line(phase: &Phase) -> Option<String> {
     Some(match phase {
         Phase::Lobby => return None,
         Phase::Joining { room } => format!("Joining {room}"),
-        Phase::Waiting {
-            invite: Some(invite),
-            ..
-        } => {
+        Phase::Waiting { invite: Some(invite), .. } => {
             format!("Waiting for the other person. Invite: {invite}")
         }
         Phase::Waiting { room, .. } => format!("Waiting for the other person in {room}"),

@@ -16,10 +16,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new("error,visavis=warn,visavis_media=warn,visavis_signaling=info")
     });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -76,11 +73,8 @@ fn devices(json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let kinds = [
-        ("camera", &list.cameras),
-        ("microphone", &list.microphones),
-        ("speaker", &list.speakers),
-    ];
+    let kinds =
+        [("camera", &list.cameras), ("microphone", &list.microphones), ("speaker", &list.speakers)];
     for (kind, devices) in kinds {
         for device in devices {
             let default = if device.default { " (default)" } else { "" };

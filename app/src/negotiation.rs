@@ -95,15 +95,8 @@ impl Negotiation {
     pub fn handle_parted(&mut self) -> Vec<Act> {
         let settled = self.settled;
         let had_connection = self.connection.is_some();
-        *self = Self {
-            settled,
-            ..Self::default()
-        };
-        if had_connection {
-            vec![Act::Close]
-        } else {
-            vec![]
-        }
+        *self = Self { settled, ..Self::default() };
+        if had_connection { vec![Act::Close] } else { vec![] }
     }
 
     /// Our sources are ready, or known to be absent. `call` marks a connection we may open.
@@ -138,17 +131,8 @@ impl Negotiation {
             }
             PeerMessage::Offer { sdp, call } => self.handle_offer(sdp, call),
             PeerMessage::Answer { sdp, call } => self.handle_answer(sdp, call.as_ref()),
-            PeerMessage::Candidate {
-                candidate,
-                id,
-                label,
-                call,
-            } => {
-                let candidate = Candidate {
-                    candidate,
-                    mid: id,
-                    mline_index: label,
-                };
+            PeerMessage::Candidate { candidate, id, label, call } => {
+                let candidate = Candidate { candidate, mid: id, mline_index: label };
                 self.handle_candidate(call, candidate)
             }
             PeerMessage::State { .. } | PeerMessage::Bye => vec![],
@@ -182,10 +166,7 @@ impl Negotiation {
     }
 
     fn handle_offer(&mut self, sdp: String, call: Option<String>) -> Vec<Act> {
-        let known = self
-            .connection
-            .as_ref()
-            .is_some_and(|connection| !connection.foreign(&call));
+        let known = self.connection.as_ref().is_some_and(|connection| !connection.foreign(&call));
         let mut acts = Vec::new();
         if !known {
             // Only the initiator may begin a call, or begin it anew; all else is of one past.
@@ -193,11 +174,8 @@ impl Negotiation {
                 return vec![];
             }
             self.begun += 1;
-            self.connection = Some(Connection {
-                call,
-                offered: false,
-                described: false, candidates: 0
-            });
+            self.connection =
+                Some(Connection { call, offered: false, described: false, candidates: 0 });
             acts.push(Act::Open);
         } else if let Some(connection) = &mut self.connection
             && connection.offered
@@ -265,10 +243,7 @@ impl Negotiation {
         let Some(connection) = &self.connection else {
             return vec![];
         };
-        vec![Act::Send(PeerMessage::Offer {
-            sdp,
-            call: connection.call.clone(),
-        })]
+        vec![Act::Send(PeerMessage::Offer { sdp, call: connection.call.clone() })]
     }
 
     /// [`Act::Answer`] was done: tell it, and add what waited for the offer.
@@ -277,10 +252,7 @@ impl Negotiation {
             return vec![];
         };
         connection.described = true;
-        let mut acts = vec![Act::Send(PeerMessage::Answer {
-            sdp,
-            call: connection.call.clone(),
-        })];
+        let mut acts = vec![Act::Send(PeerMessage::Answer { sdp, call: connection.call.clone() })];
         acts.extend(self.queued_candidates());
         acts
     }
@@ -323,35 +295,21 @@ mod tests {
 
     fn greeting() -> [PeerMessage; 2] {
         [
-            PeerMessage::Hello {
-                name: "Lei".to_owned(),
-            },
-            PeerMessage::State {
-                audio: true,
-                video: true,
-                screen: false,
-            },
+            PeerMessage::Hello { name: "Lei".to_owned() },
+            PeerMessage::State { audio: true, video: true, screen: false },
         ]
     }
 
     fn hello() -> PeerMessage {
-        PeerMessage::Hello {
-            name: String::new(),
-        }
+        PeerMessage::Hello { name: String::new() }
     }
 
     fn offer(call: Option<&str>) -> PeerMessage {
-        PeerMessage::Offer {
-            sdp: "offer".to_owned(),
-            call: call.map(str::to_owned),
-        }
+        PeerMessage::Offer { sdp: "offer".to_owned(), call: call.map(str::to_owned) }
     }
 
     fn answer(call: &str) -> PeerMessage {
-        PeerMessage::Answer {
-            sdp: "answer".to_owned(),
-            call: Some(call.to_owned()),
-        }
+        PeerMessage::Answer { sdp: "answer".to_owned(), call: Some(call.to_owned()) }
     }
 
     fn candidate(text: &str, call: Option<&str>) -> PeerMessage {
@@ -386,10 +344,7 @@ mod tests {
         assert_eq!(first.handle_message(PeerMessage::GotUserMedia, "c2"), []);
         assert_eq!(
             first.handle_offer_made("sdp".to_owned()),
-            [Act::Send(PeerMessage::Offer {
-                sdp: "sdp".to_owned(),
-                call: Some("c1".to_owned())
-            })]
+            [Act::Send(PeerMessage::Offer { sdp: "sdp".to_owned(), call: Some("c1".to_owned()) })]
         );
     }
 
@@ -414,10 +369,7 @@ mod tests {
         );
         assert_eq!(
             second.handle_answer_made("a".to_owned()),
-            [Act::Send(PeerMessage::Answer {
-                sdp: "a".to_owned(),
-                call: Some("c9".to_owned())
-            })]
+            [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: Some("c9".to_owned()) })]
         );
     }
 
@@ -425,26 +377,13 @@ mod tests {
     fn candidates_that_overtake_the_description_wait_for_it() {
         let mut second = met(false);
         assert_eq!(second.handle_message(candidate("one", Some("c9")), "-"), []);
-        assert_eq!(
-            second.handle_message(candidate("stale", Some("c8")), "-"),
-            []
-        );
+        assert_eq!(second.handle_message(candidate("stale", Some("c8")), "-"), []);
         second.handle_message(offer(Some("c9")), "-");
         let acts = second.handle_answer_made("a".to_owned());
         assert_eq!(added(&acts), ["one"]);
-        assert_eq!(
-            added(&second.handle_message(candidate("two", Some("c9")), "-")),
-            ["two"]
-        );
-        assert_eq!(
-            added(&second.handle_message(candidate("three", None), "-")),
-            ["three"]
-        );
-        assert!(
-            second
-                .handle_message(candidate("old", Some("c8")), "-")
-                .is_empty()
-        );
+        assert_eq!(added(&second.handle_message(candidate("two", Some("c9")), "-")), ["two"]);
+        assert_eq!(added(&second.handle_message(candidate("three", None), "-")), ["three"]);
+        assert!(second.handle_message(candidate("old", Some("c8")), "-").is_empty());
     }
 
     #[test]
@@ -454,10 +393,7 @@ mod tests {
             second.handle_message(candidate(&index.to_string(), None), "-");
         }
         second.handle_message(offer(None), "-");
-        assert_eq!(
-            added(&second.handle_answer_made("a".to_owned())).len(),
-            MAX_CANDIDATES
-        );
+        assert_eq!(added(&second.handle_answer_made("a".to_owned())).len(), MAX_CANDIDATES);
     }
 
     #[test]
@@ -491,11 +427,7 @@ mod tests {
             first.handle_message(answer("c1"), "-"),
             [Act::AcceptAnswer("answer".to_owned())]
         );
-        assert_eq!(
-            first.handle_message(answer("c1"), "-"),
-            [],
-            "answered once is enough"
-        );
+        assert_eq!(first.handle_message(answer("c1"), "-"), [], "answered once is enough");
         assert_eq!(added(&first.handle_answer_accepted()), ["early"]);
     }
 
@@ -504,11 +436,7 @@ mod tests {
         let mut first = met(true);
         first.handle_message(hello(), "c1");
         first.handle_offer_made("o".to_owned());
-        assert_eq!(
-            first.handle_message(offer(Some("c1")), "-"),
-            [],
-            "the impolite one ignores"
-        );
+        assert_eq!(first.handle_message(offer(Some("c1")), "-"), [], "the impolite one ignores");
 
         let mut second = met(false);
         second.handle_message(offer(Some("c1")), "-");
@@ -529,10 +457,7 @@ mod tests {
         );
         assert_eq!(
             second.handle_answer_made("a".to_owned()),
-            [Act::Send(PeerMessage::Answer {
-                sdp: "a".to_owned(),
-                call: None
-            })]
+            [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: None })]
         );
         assert!(!second.peer_is_ours());
     }

@@ -6,10 +6,7 @@ use crate::text::Language;
 impl News {
     /// Whether something went wrong, or it is just news.
     pub fn is_error(&self) -> bool {
-        !matches!(
-            self,
-            Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_)
-        )
+        !matches!(self, Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_))
     }
 
     /// The sentence.
@@ -73,10 +70,7 @@ mod tests {
     #[test]
     fn a_nameless_peer_is_still_somebody() {
         let news = News::PeerLeft(String::new());
-        assert_eq!(
-            news.sentence(Language::English),
-            "The other person left the call."
-        );
+        assert_eq!(news.sentence(Language::English), "The other person left the call.");
         assert_eq!(news.sentence(Language::Chinese), "对方已离开通话。");
     }
 

@@ -96,22 +96,14 @@ impl PeerMessage {
         let need = |kind, field| text(field).ok_or(PeerMessageError::Field { kind, field });
         let kind = text("type").ok_or(PeerMessageError::Shape)?;
         match kind.as_str() {
-            "hello" => Ok(Self::Hello {
-                name: clean_name(&text("name").unwrap_or_default()),
-            }),
+            "hello" => Ok(Self::Hello { name: clean_name(&text("name").unwrap_or_default()) }),
             "state" => Ok(Self::State {
                 audio: flag("audio"),
                 video: flag("video"),
                 screen: flag("screen"),
             }),
-            "offer" => Ok(Self::Offer {
-                sdp: need("offer", "sdp")?,
-                call: text("call"),
-            }),
-            "answer" => Ok(Self::Answer {
-                sdp: need("answer", "sdp")?,
-                call: text("call"),
-            }),
+            "offer" => Ok(Self::Offer { sdp: need("offer", "sdp")?, call: text("call") }),
+            "answer" => Ok(Self::Answer { sdp: need("answer", "sdp")?, call: text("call") }),
             "candidate" => Ok(Self::Candidate {
                 candidate: need("candidate", "candidate")?,
                 id: text("id"),
@@ -143,21 +135,12 @@ impl PeerMessage {
                 "name": name,
                 "features": [],
             }),
-            Self::State {
-                audio,
-                video,
-                screen,
-            } => {
+            Self::State { audio, video, screen } => {
                 json!({ "type": "state", "audio": audio, "video": video, "screen": screen })
             }
             Self::Offer { sdp, call } => stamped(json!({ "type": "offer", "sdp": sdp }), call),
             Self::Answer { sdp, call } => stamped(json!({ "type": "answer", "sdp": sdp }), call),
-            Self::Candidate {
-                candidate,
-                id,
-                label,
-                call,
-            } => stamped(
+            Self::Candidate { candidate, id, label, call } => stamped(
                 json!({ "type": "candidate", "label": label, "id": id, "candidate": candidate }),
                 call,
             ),
@@ -186,22 +169,10 @@ mod tests {
         for message in [
             PeerMessage::GotUserMedia,
             PeerMessage::Bye,
-            PeerMessage::Hello {
-                name: "韩梅梅".to_owned(),
-            },
-            PeerMessage::State {
-                audio: true,
-                video: false,
-                screen: false,
-            },
-            PeerMessage::Offer {
-                sdp: "v=0".to_owned(),
-                call: call.clone(),
-            },
-            PeerMessage::Answer {
-                sdp: "v=0".to_owned(),
-                call: None,
-            },
+            PeerMessage::Hello { name: "韩梅梅".to_owned() },
+            PeerMessage::State { audio: true, video: false, screen: false },
+            PeerMessage::Offer { sdp: "v=0".to_owned(), call: call.clone() },
+            PeerMessage::Answer { sdp: "v=0".to_owned(), call: None },
             PeerMessage::Candidate {
                 candidate: "candidate:1 1 udp 1 127.0.0.1 9 typ host".to_owned(),
                 id: Some("0".to_owned()),
@@ -215,32 +186,19 @@ mod tests {
 
     #[test]
     fn the_tutorials_shapes_are_kept() {
-        let offer = PeerMessage::Offer {
-            sdp: "v=0".to_owned(),
-            call: None,
-        };
+        let offer = PeerMessage::Offer { sdp: "v=0".to_owned(), call: None };
         assert_eq!(offer.to_json(), json!({ "type": "offer", "sdp": "v=0" }));
         assert_eq!(PeerMessage::GotUserMedia.to_json(), json!("got user media"));
     }
 
     #[test]
     fn nonsense_names_what_is_wrong() {
-        let parse = |value: Value| {
-            PeerMessage::parse(&value)
-                .expect_err("nonsense")
-                .to_string()
-        };
+        let parse = |value: Value| PeerMessage::parse(&value).expect_err("nonsense").to_string();
         assert!(parse(json!({ "type": "offer" })).contains("sdp"));
         assert!(parse(json!({ "type": "offer", "sdp": 7 })).contains("sdp"));
         assert!(parse(json!({ "type": "dance" })).contains("dance"));
-        for value in [
-            json!(null),
-            json!(7),
-            json!([]),
-            json!({}),
-            json!("hi"),
-            json!({"type": 1}),
-        ] {
+        for value in [json!(null), json!(7), json!([]), json!({}), json!("hi"), json!({"type": 1})]
+        {
             assert_eq!(PeerMessage::parse(&value), Err(PeerMessageError::Shape));
         }
     }

@@ -16,15 +16,7 @@ pub fn room(random: &mut impl Rng) -> String {
 fn proquint(bits: u16) -> String {
     let consonant = |shift: u16| char::from(CONSONANTS[usize::from(bits >> shift & 0xf)]);
     let vowel = |shift: u16| char::from(VOWELS[usize::from(bits >> shift & 0x3)]);
-    [
-        consonant(12),
-        vowel(10),
-        consonant(6),
-        vowel(4),
-        consonant(0),
-    ]
-    .iter()
-    .collect()
+    [consonant(12), vowel(10), consonant(6), vowel(4), consonant(0)].iter().collect()
 }
 
 #[cfg(test)]
@@ -36,10 +28,7 @@ mod tests {
     #[test]
     fn proquints_are_the_published_ones() {
         // 127.0.0.1 is lusab-babad there.
-        assert_eq!(
-            (proquint(0x7f00), proquint(0x0001)),
-            ("lusab".into(), "babad".into())
-        );
+        assert_eq!((proquint(0x7f00), proquint(0x0001)), ("lusab".into(), "babad".into()));
     }
 
     #[test]

@@ -80,10 +80,7 @@ pub struct RecentRoom {
 impl RecentRoom {
     /// The room's name: `target` itself, or what follows `/room/` in a link.
     pub fn name(&self) -> &str {
-        let rest = self
-            .target
-            .rsplit_once("/room/")
-            .map_or(self.target.as_str(), |(_, room)| room);
+        let rest = self.target.rsplit_once("/room/").map_or(self.target.as_str(), |(_, room)| room);
         rest.split(['?', '#', '/']).next().unwrap_or(rest)
     }
 
@@ -194,9 +191,7 @@ impl SettingsFile {
 
     /// In `directory`, which need not exist yet.
     pub fn within(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// Where the file is, or will be.
@@ -211,27 +206,15 @@ impl SettingsFile {
         let bytes = match read_limited(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Loaded {
-                    settings: Settings::default(),
-                    warning: None,
-                };
+                return Loaded { settings: Settings::default(), warning: None };
             }
             Err(error) => {
-                let warning = LoadWarning::Unreadable {
-                    path,
-                    reason: error.to_string(),
-                };
-                return Loaded {
-                    settings: Settings::default(),
-                    warning: Some(warning),
-                };
+                let warning = LoadWarning::Unreadable { path, reason: error.to_string() };
+                return Loaded { settings: Settings::default(), warning: Some(warning) };
             }
         };
         match serde_json::from_slice::<Settings>(&bytes) {
-            Ok(settings) => Loaded {
-                settings: settings.tidy(),
-                warning: None,
-            },
+            Ok(settings) => Loaded { settings: settings.tidy(), warning: None },
             Err(error) => {
                 let kept = path.with_extension("json.bad");
                 let reason = error.to_string();
@@ -239,10 +222,7 @@ impl SettingsFile {
                     Ok(()) => LoadWarning::Damaged { path, reason, kept },
                     Err(_) => LoadWarning::Unreadable { path, reason },
                 };
-                Loaded {
-                    settings: Settings::default(),
-                    warning: Some(warning),
-                }
+                Loaded { settings: Settings::default(), warning: Some(warning) }
             }
         }
     }
@@ -251,17 +231,14 @@ impl SettingsFile {
     /// midway leaves the old ones.
     pub fn save(&self, settings: &Settings) -> Result<(), SaveError> {
         let path = self.path();
-        self.replace(&path, settings)
-            .map_err(|source| SaveError { path, source })
+        self.replace(&path, settings).map_err(|source| SaveError { path, source })
     }
 
     fn replace(&self, path: &Path, settings: &Settings) -> io::Result<()> {
         let json = serde_json::to_vec_pretty(settings)?;
         fs::create_dir_all(&self.directory)?;
         // Two windows may save at once: each writes a file of its own.
-        let beside = self
-            .directory
-            .join(format!("{FILE_NAME}.{}.tmp", std::process::id()));
+        let beside = self.directory.join(format!("{FILE_NAME}.{}.tmp", std::process::id()));
         let written = fs::File::create(&beside).and_then(|mut file| {
             file.write_all(&json)?;
             file.sync_all()
@@ -277,13 +254,9 @@ impl SettingsFile {
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(path)?
-        .take(FILE_LIMIT + 1)
-        .read_to_end(&mut bytes)? as u64;
+    let read = fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut bytes)? as u64;
     if read > FILE_LIMIT {
-        return Err(io::Error::other(format!(
-            "it is larger than {FILE_LIMIT} bytes"
-        )));
+        return Err(io::Error::other(format!("it is larger than {FILE_LIMIT} bytes")));
     }
     Ok(bytes)
 }
@@ -293,11 +266,7 @@ mod tests {
     use super::*;
 
     fn room(target: &str, when: u64) -> RecentRoom {
-        RecentRoom {
-            target: target.into(),
-            when,
-            ..RecentRoom::default()
-        }
+        RecentRoom { target: target.into(), when, ..RecentRoom::default() }
     }
 
     #[test]
@@ -346,16 +315,10 @@ mod tests {
         fs::write(file.path(), b"{\"name\": 7").unwrap();
         let loaded = file.load();
         assert_eq!(loaded.settings, Settings::default());
-        let told = loaded
-            .warning
-            .map(|warning| warning.to_string())
-            .unwrap_or_default();
+        let told = loaded.warning.map(|warning| warning.to_string()).unwrap_or_default();
         assert!(told.contains("settings.json.bad"), "{told}");
         assert!(!file.path().exists());
-        assert_eq!(
-            fs::read(home.path().join("settings.json.bad")).unwrap(),
-            b"{\"name\": 7"
-        );
+        assert_eq!(fs::read(home.path().join("settings.json.bad")).unwrap(), b"{\"name\": 7");
         file.save(&Settings::default()).unwrap();
         assert!(file.load().warning.is_none());
     }
@@ -376,10 +339,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = SettingsFile::within(home.path());
         fs::create_dir(file.path()).unwrap();
-        assert!(matches!(
-            file.load().warning,
-            Some(LoadWarning::Unreadable { .. })
-        ));
+        assert!(matches!(file.load().warning, Some(LoadWarning::Unreadable { .. })));
         let told = file.save(&Settings::default()).unwrap_err().to_string();
         assert!(told.contains("settings.json"), "{told}");
     }
@@ -388,14 +348,8 @@ mod tests {
     fn an_enormous_file_is_not_read() {
         let home = tempfile::tempdir().unwrap();
         let file = SettingsFile::within(home.path());
-        fs::File::create(file.path())
-            .unwrap()
-            .set_len(FILE_LIMIT * 4)
-            .unwrap();
-        assert!(matches!(
-            file.load().warning,
-            Some(LoadWarning::Unreadable { .. })
-        ));
+        fs::File::create(file.path()).unwrap().set_len(FILE_LIMIT * 4).unwrap();
+        assert!(matches!(file.load().warning, Some(LoadWarning::Unreadable { .. })));
     }
 
     #[test]
@@ -404,28 +358,17 @@ mod tests {
         for when in 0..20 {
             settings.remember_room(room(&format!("room-{}", when % 10), when));
         }
-        let names: Vec<_> = settings
-            .rooms
-            .iter()
-            .map(|room| room.target.as_str())
-            .collect();
+        let names: Vec<_> = settings.rooms.iter().map(|room| room.target.as_str()).collect();
         assert_eq!(
             names,
-            [
-                "room-9", "room-8", "room-7", "room-6", "room-5", "room-4", "room-3", "room-2"
-            ]
+            ["room-9", "room-8", "room-7", "room-6", "room-5", "room-4", "room-3", "room-2"]
         );
     }
 
     #[test]
     fn a_hand_edited_file_is_brought_within_limits() {
-        let mut wild = Settings {
-            name: "  \u{7}Ann\n ".repeat(40),
-            ..Settings::default()
-        };
-        wild.rooms = (0..30)
-            .map(|n| room(if n % 2 == 0 { "a" } else { " " }, n))
-            .collect();
+        let mut wild = Settings { name: "  \u{7}Ann\n ".repeat(40), ..Settings::default() };
+        wild.rooms = (0..30).map(|n| room(if n % 2 == 0 { "a" } else { " " }, n)).collect();
         let tame = wild.tidy();
         assert!(tame.name.chars().count() <= NAME_LIMIT);
         assert!(!tame.name.contains(char::is_control));

@@ -52,12 +52,7 @@ impl Snapshot {
     /// Whether the window would draw `other` the same way.
     fn looks_like(&self, other: &Self) -> bool {
         let level = other.microphone_dbfs;
-        self.meter() == other.meter()
-            && *other
-                == Self {
-                    microphone_dbfs: level,
-                    ..self.clone()
-                }
+        self.meter() == other.meter() && *other == Self { microphone_dbfs: level, ..self.clone() }
     }
 }
 
@@ -179,10 +174,7 @@ pub enum Phase {
 impl Phase {
     /// Whether there is (or just was) somebody at the other end.
     pub fn with_peer(&self) -> bool {
-        matches!(
-            self,
-            Self::Connecting { .. } | Self::InCall { .. } | Self::Reconnecting { .. }
-        )
+        matches!(self, Self::Connecting { .. } | Self::InCall { .. } | Self::Reconnecting { .. })
     }
 }
 
@@ -298,14 +290,7 @@ mod tests {
         assert_eq!(with_level(-30.0).meter(), METER_STEPS / 2);
         assert_eq!(with_level(3.0).meter(), METER_STEPS);
         assert_eq!(with_level(f32::NAN).meter(), 0);
-        assert_eq!(
-            Snapshot {
-                microphone_dbfs: 0.0,
-                ..Snapshot::default()
-            }
-            .meter(),
-            0
-        );
+        assert_eq!(Snapshot { microphone_dbfs: 0.0, ..Snapshot::default() }.meter(), 0);
     }
 
     #[test]

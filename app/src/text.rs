@@ -31,15 +31,8 @@ impl Language {
     /// What a locale like `zh_CN.UTF-8` or `en-GB` asks for: Chinese of any script gets
     /// Chinese, all else English.
     pub fn of_locale(locale: &str) -> Self {
-        let language = locale
-            .split(['-', '_', '.', '@'])
-            .next()
-            .unwrap_or_default();
-        if language.eq_ignore_ascii_case("zh") {
-            Self::Chinese
-        } else {
-            Self::English
-        }
+        let language = locale.split(['-', '_', '.', '@']).next().unwrap_or_default();
+        if language.eq_ignore_ascii_case("zh") { Self::Chinese } else { Self::English }
     }
 
     /// The user's choice, else the system's.
@@ -310,10 +303,7 @@ impl Words {
             _ => ("day", "天前", minutes / 1440),
         };
         let plural = if count == 1 { "" } else { "s" };
-        self.pick(
-            format!("{count} {english}{plural} ago"),
-            format!("{count} {chinese}"),
-        )
+        self.pick(format!("{count} {english}{plural} ago"), format!("{count} {chinese}"))
     }
 
     /// Goes back to a recent room.
@@ -323,15 +313,8 @@ impl Words {
 
     /// The other person left; `name` may be empty.
     pub fn peer_left(&self, name: &str) -> String {
-        let name = if name.is_empty() {
-            self.the_other
-        } else {
-            name
-        };
-        self.pick(
-            format!("{name} left the call."),
-            format!("{name}已离开通话。"),
-        )
+        let name = if name.is_empty() { self.the_other } else { name };
+        self.pick(format!("{name} left the call."), format!("{name}已离开通话。"))
     }
 
     /// Two people are in the room already.
@@ -393,21 +376,13 @@ impl Words {
     /// Why there is no sound, and what to do.
     pub fn sound_error(&self, error: &SoundError) -> String {
         let device = |kind: &str| {
-            if kind == "speaker" {
-                self.speaker
-            } else {
-                self.microphone
-            }
+            if kind == "speaker" { self.speaker } else { self.microphone }
         };
         let chinese = match error {
             SoundError::NoDevice { kind } => {
                 format!("未找到{}：请插上设备，或启动声音服务。", device(kind))
             }
-            SoundError::UnknownDevice {
-                kind,
-                wanted,
-                available,
-            } => {
+            SoundError::UnknownDevice { kind, wanted, available } => {
                 let kind = device(kind);
                 format!("没有名为“{wanted}”的{kind}：`visavis devices` 列出了 {available}。")
             }
@@ -426,11 +401,7 @@ fn sentence(message: &str) -> String {
     let Some(first) = letters.next() else {
         return String::new();
     };
-    let stop = if message.ends_with(['.', '!', '?', '。']) {
-        ""
-    } else {
-        "."
-    };
+    let stop = if message.ends_with(['.', '!', '?', '。']) { "" } else { "." };
     format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
 }
 
@@ -451,13 +422,7 @@ mod tests {
 
     #[test]
     fn the_locale_decides_the_language() {
-        for chinese in [
-            "zh_CN.UTF-8",
-            "zh-Hans-CN",
-            "zh",
-            "ZH-TW",
-            "zh_HK@cantonese",
-        ] {
+        for chinese in ["zh_CN.UTF-8", "zh-Hans-CN", "zh", "ZH-TW", "zh_HK@cantonese"] {
             assert_eq!(Language::of_locale(chinese), Language::Chinese, "{chinese}");
         }
         for english in ["en_US.UTF-8", "C", "", "de-DE", "zhuang"] {
@@ -488,11 +453,7 @@ mod tests {
         assert!(CHINESE.source_error(&busy).contains("占用"));
         let silent = SoundError::NoDevice { kind: "microphone" };
         assert!(CHINESE.sound_error(&silent).starts_with("未找到麦克风"));
-        assert!(
-            ENGLISH
-                .sound_error(&silent)
-                .starts_with("No microphone was found")
-        );
+        assert!(ENGLISH.sound_error(&silent).starts_with("No microphone was found"));
     }
 
     #[test]
@@ -509,10 +470,7 @@ mod tests {
         assert!(english.len() > 50, "{}", english.len());
         for ((name, here), (_, there)) in english.iter().zip(&chinese) {
             assert!(!here.is_empty() && !there.is_empty(), "{name}");
-            assert!(
-                here != there || name == "server_hint",
-                "{name} is not translated: {here}"
-            );
+            assert!(here != there || name == "server_hint", "{name} is not translated: {here}");
         }
     }
 }

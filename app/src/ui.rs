@@ -102,11 +102,7 @@ pub fn run(init: WindowInit, options: &WindowOptions) -> Result<(), WindowError>
         ..eframe::NativeOptions::default()
     };
     let create: eframe::AppCreator<'_> = Box::new(|context| {
-        Ok(Box::new(Window::new(
-            &context.egui_ctx,
-            context.gl.as_deref(),
-            init,
-        )))
+        Ok(Box::new(Window::new(&context.egui_ctx, context.gl.as_deref(), init)))
     });
     eframe::run_native(TITLE, native, create)
         .map_err(|error| WindowError::Unavailable(reason(&error.to_string())))
@@ -115,19 +111,13 @@ pub fn run(init: WindowInit, options: &WindowOptions) -> Result<(), WindowError>
 /// What the system said, without the place in a library's source where it was noticed.
 fn reason(message: &str) -> String {
     let noticed = message.rfind(".rs:").map(|at| &message[at + 4..]);
-    noticed
-        .and_then(|rest| rest.split_once(": "))
-        .map_or(message, |(_, said)| said)
-        .to_owned()
+    noticed.and_then(|rest| rest.split_once(": ")).map_or(message, |(_, said)| said).to_owned()
 }
 
 /// Whether a window could be opened at all.
 pub fn display_is_there() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let needs_one = cfg!(all(
-        unix,
-        not(any(target_os = "macos", target_os = "android"))
-    ));
+    let needs_one = cfg!(all(unix, not(any(target_os = "macos", target_os = "android"))));
     !needs_one || set("DISPLAY") || set("WAYLAND_DISPLAY") || set("WAYLAND_SOCKET")
 }
 
@@ -160,12 +150,7 @@ impl Window {
         ctx.add_font_provider(Arc::new(theme::SystemFonts::new(font_locale())));
         let renderer = Renderer::choose(gl);
         tracing::debug!("pictures are painted as {renderer:?}");
-        let WindowInit {
-            snapshot,
-            commands,
-            pictures,
-            on_shown,
-        } = init;
+        let WindowInit { snapshot, commands, pictures, on_shown } = init;
         let mut remote = video::Picture::new("remote", Arc::clone(&pictures.remote), renderer);
         remote.set_on_shown(on_shown);
         let own = video::Picture::new("own", Arc::clone(&pictures.local), renderer);
@@ -223,14 +208,9 @@ impl Window {
     /// Brings language and pictures in line with what is to be shown.
     fn prepare(&mut self, ctx: &egui::Context, snapshot: &Snapshot) {
         let local = &mut self.local;
-        local.words = snapshot
-            .settings
-            .language
-            .unwrap_or(self.system_language)
-            .words();
-        local.full_screen = ctx
-            .input(|input| input.viewport().fullscreen)
-            .unwrap_or(local.full_screen);
+        local.words = snapshot.settings.language.unwrap_or(self.system_language).words();
+        local.full_screen =
+            ctx.input(|input| input.viewport().fullscreen).unwrap_or(local.full_screen);
         local.own.poll();
         local.remote.poll();
         if !matches!(snapshot.camera, DeviceState::On(_)) {
@@ -310,9 +290,7 @@ fn wake_on_news(
     let news = ctx.clone();
     shared.set_wake(Some(Arc::new(move || news.request_repaint_after(NOW))));
     let remote = ctx.clone();
-    pictures
-        .remote
-        .set_wake(Some(Arc::new(move || remote.request_repaint_after(NOW))));
+    pictures.remote.set_wake(Some(Arc::new(move || remote.request_repaint_after(NOW))));
     let own = ctx.clone();
     let seen = AtomicU64::new(0);
     pictures.local.set_wake(Some(Arc::new(move || {
@@ -325,10 +303,7 @@ fn wake_on_news(
 /// Which shapes Chinese characters get: the system's own, if it is set to a language that uses
 /// them, else the simplified ones.
 fn font_locale() -> &'static str {
-    let locale = sys_locale::get_locale()
-        .unwrap_or_default()
-        .to_lowercase()
-        .replace('_', "-");
+    let locale = sys_locale::get_locale().unwrap_or_default().to_lowercase().replace('_', "-");
     let traditional = ["zh-tw", "zh-hk", "zh-mo", "zh-hant"];
     if traditional.iter().any(|known| locale.starts_with(known)) {
         "zh-Hant"

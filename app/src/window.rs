@@ -29,18 +29,13 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
     let (remembered, warning) = match loaded {
         Some(loaded) => {
             let language = Language::chosen(loaded.settings.language);
-            let warning = loaded
-                .warning
-                .map(|warning| language.words().settings_warning(&warning));
+            let warning = loaded.warning.map(|warning| language.words().settings_warning(&warning));
             (loaded.settings, warning)
         }
         None => Default::default(),
     };
     let log = Arc::new(frame_log(call.and_then(|call| call.frame_log.as_deref()))?);
-    let stats = call
-        .and_then(|call| call.stats.as_deref())
-        .map(stats_sink)
-        .transpose()?;
+    let stats = call.and_then(|call| call.stats.as_deref()).map(stats_sink).transpose()?;
     let shown = Arc::new(Shown::new(Arc::clone(&log)));
     let shared = Shared::default();
     let pictures = Pictures::default();

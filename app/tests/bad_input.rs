@@ -29,10 +29,7 @@ async fn refused(code: i32, arguments: &[&str]) -> Result<String> {
     let mut process = Process::visavis(arguments)?;
     let status = process.ended(UP).await?;
     let said = process.errors().join("\n");
-    ensure!(
-        status.code() == Some(code),
-        "{arguments:?}: {status}, not {code}: {said}"
-    );
+    ensure!(status.code() == Some(code), "{arguments:?}: {status}, not {code}: {said}");
     ensure!(!said.contains("panicked"), "{arguments:?}: {said}");
     Ok(said)
 }
@@ -40,15 +37,10 @@ async fn refused(code: i32, arguments: &[&str]) -> Result<String> {
 /// The same of a call in which nothing else is wrong.
 async fn call_refused(code: i32, server: &Server, more: &[&str]) -> Result<String> {
     let call = ["call", "tea", "--headless", "--server", &server.url];
-    let quiet = [
-        ("--video-source", "testcard"),
-        ("--audio-source", "testcard"),
-        ("--audio-sink", "none"),
-    ];
+    let quiet =
+        [("--video-source", "testcard"), ("--audio-source", "testcard"), ("--audio-sink", "none")];
     let quiet = quiet.iter().filter(|(option, _)| !more.contains(option));
-    let quiet: Vec<&str> = quiet
-        .flat_map(|(option, value)| [*option, *value])
-        .collect();
+    let quiet: Vec<&str> = quiet.flat_map(|(option, value)| [*option, *value]).collect();
     refused(code, &[&call[..], &quiet, more].concat()).await
 }
 
@@ -72,10 +64,7 @@ async fn a_missing_or_corrupt_clip_is_named() -> Result<()> {
     std::fs::write(clip("text.y4m"), "a poem")?;
     std::fs::write(clip("size.y4m"), "YUV4MPEG2 W0 H9 F30:1\nFRAME\n")?;
     std::fs::write(clip("rate.y4m"), "YUV4MPEG2 W64 H64 F30:0\nFRAME\n")?;
-    std::fs::write(
-        clip("short.y4m"),
-        "YUV4MPEG2 W64 H64 F30:1\nFRAME\nbut no picture",
-    )?;
+    std::fs::write(clip("short.y4m"), "YUV4MPEG2 W64 H64 F30:1\nFRAME\nbut no picture")?;
     std::fs::write(clip("empty.y4m"), "")?;
     for (name, reason) in [
         ("missing.y4m", "No such file"),
@@ -99,10 +88,7 @@ async fn a_missing_or_corrupt_sound_file_is_named() -> Result<()> {
     let sound = |name: &str| folder.path().join(name);
     std::fs::write(sound("text.wav"), "a poem")?;
     std::fs::write(sound("empty.wav"), "")?;
-    std::fs::write(
-        sound("header.wav"),
-        b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0",
-    )?;
+    std::fs::write(sound("header.wav"), b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0")?;
     for (name, reason) in [
         ("missing.wav", "No such file"),
         ("text.wav", "it is no WAV file"),
@@ -125,21 +111,11 @@ async fn a_file_that_cannot_be_written_is_named() -> Result<()> {
     let said = call_refused(DEVICE, &server, &["--audio-sink", &sink]).await?;
     names(&said, &["no-such-folder/out.wav", "No such file"])?;
     let said = call_refused(DEVICE, &server, &["--audio-sink", &file(folder.path())]).await?;
-    names(
-        &said,
-        &[
-            "cannot use",
-            &folder.path().display().to_string(),
-            "directory",
-        ],
-    )?;
+    names(&said, &["cannot use", &folder.path().display().to_string(), "directory"])?;
     for option in ["--stats", "--frame-log"] {
         let path = nowhere.join("lines").display().to_string();
         let said = call_refused(DEVICE, &server, &[option, &path]).await?;
-        names(
-            &said,
-            &["cannot write", "no-such-folder/lines", "No such file"],
-        )?;
+        names(&said, &["cannot write", "no-such-folder/lines", "No such file"])?;
     }
     Ok(())
 }
@@ -167,18 +143,9 @@ async fn a_device_that_does_not_exist_is_named_with_those_that_do() -> Result<()
 #[tokio::test]
 async fn a_wrong_command_line_says_what_is_right() -> Result<()> {
     let cases: [(&[&str], &[&str]); 6] = [
-        (
-            &["call", "tea", "--video-source", "webcam"],
-            &["webcam", "camera:NAME", "testcard"],
-        ),
-        (
-            &["call", "tea", "--audio-source", "file:"],
-            &["file:SPEECH.wav"],
-        ),
-        (
-            &["call", "tea", "--audio-sink", "loud"],
-            &["speaker", "file:OUT.wav"],
-        ),
+        (&["call", "tea", "--video-source", "webcam"], &["webcam", "camera:NAME", "testcard"]),
+        (&["call", "tea", "--audio-source", "file:"], &["file:SPEECH.wav"]),
+        (&["call", "tea", "--audio-sink", "loud"], &["speaker", "file:OUT.wav"]),
         (&["call", "tea", "--duration", "soon"], &["seconds"]),
         (&["call"], &["ROOM|URL"]),
         (&["dance"], &["dance"]),
@@ -206,11 +173,7 @@ async fn what_is_no_room_or_link_is_explained() -> Result<()> {
         ensure!(!said.trim().is_empty(), "{target}: nothing said");
         names(&said, &[words]).with_context(|| target.to_owned())?;
     }
-    let said = refused(
-        USAGE,
-        &["call", "tea", "--headless", "--server", "not an address"],
-    )
-    .await?;
+    let said = refused(USAGE, &["call", "tea", "--headless", "--server", "not an address"]).await?;
     names(&said, &["not an address"])
 }
 
@@ -224,14 +187,8 @@ async fn a_server_that_cannot_be_used_is_named() -> Result<()> {
         let arguments = [&["call", link, "--headless"][..], &quiet].concat();
         refused(SERVER, &arguments).await
     };
-    names(
-        &call(&link).await?,
-        &[&free.to_string(), "check the address"],
-    )?;
-    names(
-        &call("http://no-such-host.invalid/room/tea").await?,
-        &["no-such-host.invalid"],
-    )?;
+    names(&call(&link).await?, &[&free.to_string(), "check the address"])?;
+    names(&call("http://no-such-host.invalid/room/tea").await?, &["no-such-host.invalid"])?;
     // A web server of another kind.
     let other = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = other.local_addr()?;
@@ -263,10 +220,7 @@ async fn a_port_in_use_is_named() -> Result<()> {
 #[tokio::test]
 async fn without_a_display_one_sentence_says_what_to_do() -> Result<()> {
     let mut command = bare("visavis-no-display")?;
-    command
-        .command
-        .env_remove("DISPLAY")
-        .env_remove("WAYLAND_DISPLAY");
+    command.command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     command.command.env_remove("WAYLAND_SOCKET");
     let mut process = Process::start(command.command, "visavis without a display")?;
     let status = process.ended(UP).await?;
@@ -285,13 +239,8 @@ struct Bare {
 fn bare(name: &str) -> Result<Bare> {
     let home = tempfile::Builder::new().prefix(name).tempdir()?;
     let mut command = std::process::Command::new(common::process::VISAVIS);
-    command
-        .env("HOME", home.path())
-        .env("XDG_CONFIG_HOME", home.path());
-    Ok(Bare {
-        command,
-        _home: home,
-    })
+    command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+    Ok(Bare { command, _home: home })
 }
 
 /// A machine without camera and sound: only facts are printed, and there are none. In a
@@ -300,36 +249,24 @@ fn bare(name: &str) -> Result<Bare> {
 async fn a_machine_without_devices_lists_nothing() -> Result<()> {
     let there_are = |folder: &str, prefix: &str| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries
-            .into_iter()
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
     };
     if there_are("/dev", "video") || there_are("/dev/snd", "pcm") {
         eprintln!("skipped: this machine has a camera or a sound card");
         return Ok(());
     }
-    for (more, expected) in [
-        (&[][..], ""),
-        (
-            &["--json"][..],
-            r#"{"cameras":[],"microphones":[],"speakers":[]}"#,
-        ),
-    ] {
+    for (more, expected) in
+        [(&[][..], ""), (&["--json"][..], r#"{"cameras":[],"microphones":[],"speakers":[]}"#)]
+    {
         let mut command = bare("visavis-no-devices")?;
         let home = command._home.path().to_owned();
         command.command.arg("devices").args(more);
         // No sound server either.
-        command
-            .command
-            .env_remove("PULSE_SERVER")
-            .env("XDG_RUNTIME_DIR", home);
+        command.command.env_remove("PULSE_SERVER").env("XDG_RUNTIME_DIR", home);
         let mut process = Process::start(command.command, "visavis devices")?;
         let status = process.ended(UP).await?;
         let (said, errors) = (process.output().concat(), process.errors());
-        ensure!(
-            status.success() && errors.is_empty(),
-            "{status}: {errors:?}"
-        );
+        ensure!(status.success() && errors.is_empty(), "{status}: {errors:?}");
         let said: String = said.split_whitespace().collect();
         ensure!(said == expected, "{said}");
     }
@@ -348,8 +285,7 @@ impl Stranger {
         let url = format!("{}/ws", server.url.replace("http:", "ws:"));
         let (socket, _) = tokio_tungstenite::connect_async(url).await?;
         let mut this = Self { socket };
-        this.send(json!({"type": "create or join", "room": room}))
-            .await?;
+        this.send(json!({"type": "create or join", "room": room})).await?;
         this.event("joined").await?;
         Ok(this)
     }
@@ -360,8 +296,7 @@ impl Stranger {
 
     /// Says something to the other end.
     async fn say(&mut self, message: Value) -> Result<()> {
-        self.send(json!({"type": "message", "message": message}))
-            .await
+        self.send(json!({"type": "message", "message": message})).await
     }
 
     /// Waits for an event of the server, or for a message of the other end, of this type.
@@ -378,15 +313,12 @@ impl Stranger {
             }
             anyhow::bail!("the server hung up before {wanted}")
         };
-        tokio::time::timeout(UP, found)
-            .await
-            .with_context(|| format!("no {wanted}"))?
+        tokio::time::timeout(UP, found).await.with_context(|| format!("no {wanted}"))?
     }
 
     /// Introduces itself, so that the other end offers; returns the mark of that call.
     async fn offered(&mut self) -> Result<Value> {
-        self.say(json!({"type": "hello", "name": "Mallory"}))
-            .await?;
+        self.say(json!({"type": "hello", "name": "Mallory"})).await?;
         self.say(json!("got user media")).await?;
         let offer = self.event("offer").await?;
         Ok(offer["message"]["call"].clone())
@@ -424,9 +356,7 @@ const UNUSABLE: &str = "What the other person's program sent cannot be used";
 #[tokio::test]
 async fn a_garbage_answer_is_refused_in_words() -> Result<()> {
     survives(UNUSABLE, async |stranger, call| {
-        stranger
-            .say(json!({"type": "answer", "sdp": "v=0\r\nnonsense", "call": call}))
-            .await
+        stranger.say(json!({"type": "answer", "sdp": "v=0\r\nnonsense", "call": call})).await
     })
     .await
 }
@@ -436,18 +366,9 @@ async fn a_garbage_offer_is_refused_in_words() -> Result<()> {
     // It collides with the offer of the other end, which does not give way, so first that one
     // is answered with garbage too.
     survives(UNUSABLE, async |stranger, call| {
-        stranger
-            .say(json!({"type": "answer", "sdp": "", "call": call}))
-            .await?;
-        for sdp in [
-            "",
-            "garbage",
-            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n",
-            "\u{0}",
-        ] {
-            stranger
-                .say(json!({"type": "offer", "sdp": sdp, "call": "mallory"}))
-                .await?;
+        stranger.say(json!({"type": "answer", "sdp": "", "call": call})).await?;
+        for sdp in ["", "garbage", "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n", "\u{0}"] {
+            stranger.say(json!({"type": "offer", "sdp": sdp, "call": "mallory"})).await?;
         }
         Ok(())
     })
@@ -460,9 +381,7 @@ async fn a_huge_description_is_refused_in_words() -> Result<()> {
         // As much as the server lets through.
         let line = "a=rtpmap:96 VP8/90000\r\n";
         let sdp = format!("v=0\r\n{}", line.repeat(50_000 / line.len()));
-        stranger
-            .say(json!({"type": "answer", "sdp": sdp, "call": call}))
-            .await
+        stranger.say(json!({"type": "answer", "sdp": sdp, "call": call})).await
     })
     .await
 }
@@ -487,9 +406,7 @@ async fn unknown_and_malformed_messages_do_no_harm() -> Result<()> {
         ] {
             stranger.say(message).await?;
         }
-        stranger
-            .say(json!({"type": "answer", "sdp": "v=1", "call": call}))
-            .await
+        stranger.say(json!({"type": "answer", "sdp": "v=1", "call": call})).await
     })
     .await
 }
@@ -499,10 +416,7 @@ async fn ten_thousand_candidates_do_no_harm() -> Result<()> {
     survives("Mallory left the call.", async |stranger, call| {
         for number in 0..10_000_u32 {
             let candidate = match number % 4 {
-                0 => format!(
-                    "candidate:{number} 1 udp 1 127.0.0.1 {} typ host",
-                    number % 65_536
-                ),
+                0 => format!("candidate:{number} 1 udp 1 127.0.0.1 {} typ host", number % 65_536),
                 1 => "garbage".to_owned(),
                 2 => format!("candidate:{number} 1 tcp 1 300.1.2.3 70000 typ alien"),
                 _ => format!("candidate:{number} 1 udp 1 {number}.local 9 typ host"),
@@ -536,9 +450,7 @@ async fn a_full_disk_ends_the_recording_and_not_the_call() -> Result<()> {
     let full = ["--audio-sink", "file:/dev/full", "--stats", "-"];
     let mut bob = Process::visavis(&[&arguments[..], &more, &full].concat())?;
     let named = |_: &[String], errors: &[String]| {
-        let line = errors
-            .iter()
-            .find(|line| line.contains("cannot use /dev/full"))?;
+        let line = errors.iter().find(|line| line.contains("cannot use /dev/full"))?;
         line.contains("the recording ends here").then_some(())
     };
     bob.until("what is wrong", UP, named).await?;

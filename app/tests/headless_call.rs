@@ -44,10 +44,7 @@ async fn two_ends_see_and_hear_each_other() -> Result<()> {
     bob.hang_up("TERM").await?;
     for end in [&ada, &bob] {
         let (shown, played) = in_order(&end.shown()?, PICTURES)?;
-        ensure!(
-            shown >= 150 && shown * 10 >= played * 9,
-            "{shown} pictures shown of {played}"
-        );
+        ensure!(shown >= 150 && shown * 10 >= played * 9, "{shown} pictures shown of {played}");
         let heard = end.heard()?;
         ensure!(heard.len() > 10 * RATE, "{} samples heard", heard.len());
     }
@@ -59,33 +56,17 @@ async fn the_statistics_have_every_documented_figure() -> Result<()> {
     let scene = Scene::set()?;
     let server = Server::start().await?;
     let (mut ada, mut bob) = in_call(&scene, &server.url, "tea").await?;
-    ada.process
-        .stats("the pair", UP, |line| line["pair"].as_str().map(|_| ()))
-        .await?;
+    ada.process.stats("the pair", UP, |line| line["pair"].as_str().map(|_| ())).await?;
     ada.hang_up("INT").await?;
     bob.hang_up("INT").await?;
     let lines = ada.statistics()?;
     lines.iter().try_for_each(has_every_figure)?;
-    let said: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| line["state"].as_str())
-        .collect();
-    ensure!(
-        said.contains(&"waiting") && said.contains(&"in_call"),
-        "{said:?}"
-    );
-    let last = lines
-        .iter()
-        .rfind(|line| line["state"] == "in_call" && !line["pair"].is_null());
+    let said: Vec<&str> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
+    ensure!(said.contains(&"waiting") && said.contains(&"in_call"), "{said:?}");
+    let last = lines.iter().rfind(|line| line["state"] == "in_call" && !line["pair"].is_null());
     let last = last.cloned().unwrap_or_default();
-    ensure!(
-        last["role"] == "initiator" && last["pair"] == "host/udp",
-        "{last:#}"
-    );
-    ensure!(
-        last["video_in"]["width"] == 640 && last["video_in"]["codec"] == "H264",
-        "{last:#}"
-    );
+    ensure!(last["role"] == "initiator" && last["pair"] == "host/udp", "{last:#}");
+    ensure!(last["video_in"]["width"] == 640 && last["video_in"]["codec"] == "H264", "{last:#}");
     for known in [
         "/rtt_ms",
         "/target_kbps",
@@ -97,10 +78,7 @@ async fn the_statistics_have_every_documented_figure() -> Result<()> {
         "/audio_in/buffer_ms",
         "/process/cpu_cores",
     ] {
-        ensure!(
-            last.pointer(known).is_some_and(Value::is_number),
-            "{known}: {last:#}"
-        );
+        ensure!(last.pointer(known).is_some_and(Value::is_number), "{known}: {last:#}");
     }
     Ok(())
 }
@@ -148,10 +126,7 @@ async fn a_third_caller_is_told_that_the_room_is_full() -> Result<()> {
     let status = eve.process.ended(SOON).await?;
     let said = eve.process.errors().join("\n");
     ensure!(status.code() == Some(4), "{status}: {said}");
-    ensure!(
-        said.contains("The room \"tea\" is full: two people are in it."),
-        "{said}"
-    );
+    ensure!(said.contains("The room \"tea\" is full: two people are in it."), "{said}");
     // The two go on.
     ada.received(60, UP).await?;
     bob.received(60, UP).await

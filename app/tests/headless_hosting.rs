@@ -50,13 +50,7 @@ impl Network {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let target = self.keeper.id().to_string();
-        command.args([
-            "--target",
-            &target,
-            "--user",
-            "--net",
-            "--preserve-credentials",
-        ]);
+        command.args(["--target", &target, "--user", "--net", "--preserve-credentials"]);
         command.arg(program);
         command
     }
@@ -69,19 +63,10 @@ async fn the_first_hosts_and_the_second_finds_it() -> Result<()> {
     };
     let scene = Scene::set()?;
     let mut ada = scene.call_by(network.command(VISAVIS), "Ada", "tea", &[])?;
-    let invite = ada
-        .says("Invite: http://127.0.0.1:8080/room/tea", SOON)
-        .await?;
-    ensure!(
-        invite.starts_with("Waiting for the other person."),
-        "{invite}"
-    );
+    let invite = ada.says("Invite: http://127.0.0.1:8080/room/tea", SOON).await?;
+    ensure!(invite.starts_with("Waiting for the other person."), "{invite}");
     let mut bob = scene.call_by(network.command(VISAVIS), "Bob", "tea", &[])?;
-    bob.says(
-        "a Visavis server runs at http://127.0.0.1:8080 already: joining there",
-        SOON,
-    )
-    .await?;
+    bob.says("a Visavis server runs at http://127.0.0.1:8080 already: joining there", SOON).await?;
     ada.received(30, UP).await?;
     bob.received(30, UP).await?;
     bob.hang_up("INT").await?;
@@ -100,10 +85,7 @@ async fn a_room_that_is_not_hosted_there_is_refused() -> Result<()> {
     let mut bob = scene.call_by(network.command(VISAVIS), "Bob", "coffee", &[])?;
     let status = bob.process.ended(SOON).await?;
     let said = bob.process.errors().join("\n");
-    ensure!(
-        status.code() == Some(5) && said.contains("coffee"),
-        "{status}: {said}"
-    );
+    ensure!(status.code() == Some(5) && said.contains("coffee"), "{status}: {said}");
     Ok(())
 }
 
@@ -118,24 +100,15 @@ async fn a_port_taken_by_another_program_is_left_to_it() -> Result<()> {
     other.args(["--ignored", "--exact", "--nocapture", "another_program"]);
     let mut other = Process::start(other, "another program at port 8080")?;
     let ready = |output: &[String], _: &[String]| {
-        output
-            .iter()
-            .any(|line| line.contains("ready"))
-            .then_some(())
+        output.iter().any(|line| line.contains("ready")).then_some(())
     };
     other.until("its port", SOON, ready).await?;
     let mut ada = scene.call_by(network.command(VISAVIS), "Ada", "tea", &[])?;
-    ada.says(
-        "port 8080 is in use by another program: this call is at http://127.0.0.1:",
-        SOON,
-    )
-    .await?;
+    ada.says("port 8080 is in use by another program: this call is at http://127.0.0.1:", SOON)
+        .await?;
     let invite = ada.says("Invite: ", SOON).await?;
     let (_, link) = invite.split_once("Invite: ").unwrap_or_default();
-    ensure!(
-        link.ends_with("/room/tea") && !link.contains(":8080"),
-        "{invite}"
-    );
+    ensure!(link.ends_with("/room/tea") && !link.contains(":8080"), "{invite}");
     let mut bob = scene.call_by(network.command(VISAVIS), "Bob", link, &[])?;
     ada.received(30, UP).await?;
     bob.received(30, UP).await

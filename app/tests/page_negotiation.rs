@@ -21,19 +21,13 @@ impl Bench {
         let tab = chromium.open(&format!("{}/", server.url)).await?;
         tab.state("lobby", common::SOON).await?;
         tab.eval(include_str!("common/negotiate.js")).await?;
-        Ok(Self {
-            tab,
-            _chromium: chromium,
-            _server: server,
-        })
+        Ok(Self { tab, _chromium: chromium, _server: server })
     }
 
     /// What a story told in JavaScript ends with.
     async fn tell(&self, story: &str) -> Result<Value> {
         let prologue = "const {end, pair, until, up, wait} = bench;";
-        self.tab
-            .eval(&format!("(async () => {{ {prologue} {story} }})()"))
-            .await
+        self.tab.eval(&format!("(async () => {{ {prologue} {story} }})()")).await
     }
 }
 

@@ -23,49 +23,16 @@ async fn what_is_said_into_the_microphone_comes_out_of_the_other_speaker() -> Re
     let server = Server::start().await?;
     // Ada speaks and hears nothing, so that nothing but her voice is at the speaker.
     let mut ada = pulse.command(VISAVIS);
-    ada.args([
-        "call",
-        "tea",
-        "--headless",
-        "--server",
-        &server.url,
-        "--stats",
-        "-",
-    ]);
-    ada.args([
-        "--video-source",
-        "none",
-        "--audio-source",
-        "mic",
-        "--audio-sink",
-        "none",
-    ]);
+    ada.args(["call", "tea", "--headless", "--server", &server.url, "--stats", "-"]);
+    ada.args(["--video-source", "none", "--audio-source", "mic", "--audio-sink", "none"]);
     let mut ada = Process::start(ada, "Ada")?;
     waits(&mut ada).await?;
     let mut bob = pulse.command(VISAVIS);
-    bob.args([
-        "call",
-        "tea",
-        "--headless",
-        "--server",
-        &server.url,
-        "--stats",
-        "-",
-    ]);
-    bob.args([
-        "--video-source",
-        "none",
-        "--audio-source",
-        "none",
-        "--audio-sink",
-        "speaker",
-    ]);
+    bob.args(["call", "tea", "--headless", "--server", &server.url, "--stats", "-"]);
+    bob.args(["--video-source", "none", "--audio-source", "none", "--audio-sink", "speaker"]);
     let mut bob = Process::start(bob, "Bob")?;
     let listening = |line: &Value| line.pointer("/audio_in/buffer_ms").and_then(Value::as_f64);
-    bob.stats("a filled buffer", UP, |line| {
-        listening(line).filter(|ms| *ms > 0.0)
-    })
-    .await?;
+    bob.stats("a filled buffer", UP, |line| listening(line).filter(|ms| *ms > 0.0)).await?;
     let recording = scene.path("heard.wav");
     let recorder = pulse.record("spk.monitor", recording.clone())?;
     let mut player = pulse.play("micfeed", scene.path("speech.wav"))?;
@@ -106,10 +73,7 @@ fn read_cut_short(path: &std::path::Path) -> Result<Vec<f32>> {
     }
     let bytes = std::fs::read(path)?;
     let (samples, _) = bytes.get(44..).unwrap_or_default().as_chunks::<2>();
-    Ok(samples
-        .iter()
-        .map(|s| f32::from(i16::from_le_bytes(*s)) / 32_768.0)
-        .collect())
+    Ok(samples.iter().map(|s| f32::from(i16::from_le_bytes(*s)) / 32_768.0).collect())
 }
 
 #[tokio::test]
@@ -120,19 +84,11 @@ async fn devices_are_listed_and_chosen_by_their_real_names() -> Result<()> {
     let mut devices = Process::start(devices, "visavis devices")?;
     let status = devices.ended(SOON).await?;
     let lines = devices.output();
-    ensure!(
-        status.success() && devices.errors().is_empty(),
-        devices.failure("not a clean list")
-    );
+    ensure!(status.success() && devices.errors().is_empty(), devices.failure("not a clean list"));
     let listed = |kind: &str, name: &str| {
-        lines
-            .iter()
-            .any(|line| line.starts_with(kind) && line.contains(name))
+        lines.iter().any(|line| line.starts_with(kind) && line.contains(name))
     };
-    ensure!(
-        listed("microphone", "Desk Microphone (default)"),
-        "{lines:?}"
-    );
+    ensure!(listed("microphone", "Desk Microphone (default)"), "{lines:?}");
     ensure!(listed("speaker", "Loud Speaker (default)"), "{lines:?}");
     ensure!(
         !listed("microphone", "Loud Speaker"),
@@ -148,24 +104,11 @@ async fn devices_are_listed_and_chosen_by_their_real_names() -> Result<()> {
     // A name that is none is answered with those there are.
     let server = Server::start().await?;
     for (option, value, kind, real) in [
-        (
-            "--audio-source",
-            "mic:Cyclops",
-            "microphone",
-            "Desk Microphone",
-        ),
+        ("--audio-source", "mic:Cyclops", "microphone", "Desk Microphone"),
         ("--audio-sink", "speaker:Cyclops", "speaker", "Loud Speaker"),
     ] {
         let mut call = pulse.command(VISAVIS);
-        call.args([
-            "call",
-            "tea",
-            "--headless",
-            "--server",
-            &server.url,
-            "--video-source",
-            "none",
-        ]);
+        call.args(["call", "tea", "--headless", "--server", &server.url, "--video-source", "none"]);
         call.args([option, value]);
         let mut call = Process::start(call, value)?;
         let status = call.ended(SOON).await?;

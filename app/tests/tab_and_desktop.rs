@@ -28,17 +28,10 @@ impl Stage {
     async fn set() -> Result<Self> {
         let media = Media::generate()?;
         let (camera, microphone) = (media.camera(), media.microphone());
-        let options = Options {
-            camera: Some(&camera),
-            microphone: Some(&microphone),
-            ..Options::default()
-        };
+        let options =
+            Options { camera: Some(&camera), microphone: Some(&microphone), ..Options::default() };
         let chromium = Chromium::start(options).await?;
-        Ok(Self {
-            server: Server::start().await?,
-            chromium,
-            _media: media,
-        })
+        Ok(Self { server: Server::start().await?, chromium, _media: media })
     }
 
     async fn tab_first(&self, room: &str) -> Result<(Tab, Desktop)> {
@@ -64,15 +57,8 @@ async fn call_stands(tab: &Tab, desktop: &mut Desktop) -> Result<()> {
     let numbers = tab.sees_movement(UP).await?;
     // The testcard's strip is the clock of the moment of capture: what the tab shows must be recent.
     let newest = numbers.last().copied().unwrap_or_default();
-    let age = tab
-        .eval(&format!(
-            "(Date.now() % 2 ** 32 - {newest} + 2 ** 32) % 2 ** 32"
-        ))
-        .await?;
-    ensure!(
-        age.as_f64().is_some_and(|ms| ms < 10_000.0),
-        "the pictures are {age} ms old"
-    );
+    let age = tab.eval(&format!("(Date.now() % 2 ** 32 - {newest} + 2 ** 32) % 2 ** 32")).await?;
+    ensure!(age.as_f64().is_some_and(|ms| ms < 10_000.0), "the pictures are {age} ms old");
     tab.hears_sound(UP).await
 }
 
@@ -143,10 +129,7 @@ async fn the_desktop_hangs_up_and_the_tab_is_told() -> Result<()> {
     drop_cleanly(&mut desktop).await?;
     tab.state("left", SOON).await?;
     let heard = loudest_second(&desktop.heard())?;
-    ensure!(
-        heard > AUDIBLE,
-        "what the desktop played is silent: {heard}"
-    );
+    ensure!(heard > AUDIBLE, "what the desktop played is silent: {heard}");
     Ok(())
 }
 
@@ -166,7 +149,5 @@ async fn drop_cleanly(desktop: &mut Desktop) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(desktop
-        .process
-        .failure(&format!("ended with {status} after Ctrl+C")))
+    Err(desktop.process.failure(&format!("ended with {status} after Ctrl+C")))
 }

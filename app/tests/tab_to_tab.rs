@@ -26,17 +26,10 @@ impl Stage {
     async fn set() -> Result<Self> {
         let media = Media::generate()?;
         let (camera, microphone) = (media.camera(), media.microphone());
-        let options = Options {
-            camera: Some(&camera),
-            microphone: Some(&microphone),
-            ..Options::default()
-        };
+        let options =
+            Options { camera: Some(&camera), microphone: Some(&microphone), ..Options::default() };
         let chromium = Chromium::start(options).await?;
-        Ok(Self {
-            server: Server::start().await?,
-            chromium,
-            _media: media,
-        })
+        Ok(Self { server: Server::start().await?, chromium, _media: media })
     }
 
     async fn join(&self, room: &str) -> Result<Tab> {
@@ -64,31 +57,17 @@ async fn two_tabs_see_and_hear_each_other() -> Result<()> {
     let (first, second) = stage.pair("tea").await?;
     first.sees_and_hears().await?;
     second.sees_and_hears().await?;
-    let codec = first
-        .eval("visavis.stats().then(s => s.videoIn.codec)")
-        .await?;
-    ensure!(
-        codec == json!("video/H264"),
-        "H.264 comes first, yet the tabs chose {codec}"
-    );
+    let codec = first.eval("visavis.stats().then(s => s.videoIn.codec)").await?;
+    ensure!(codec == json!("video/H264"), "H.264 comes first, yet the tabs chose {codec}");
     Ok(())
 }
 
 #[tokio::test]
 async fn the_page_goes_from_the_lobby_into_the_call() -> Result<()> {
     let stage = Stage::set().await?;
-    let first = stage
-        .chromium
-        .open(&format!("{}/", stage.server.url))
-        .await?;
+    let first = stage.chromium.open(&format!("{}/", stage.server.url)).await?;
     first.state("lobby", SOON).await?;
-    first
-        .until(
-            "a preview",
-            "document.getElementById('preview').videoWidth > 0",
-            SOON,
-        )
-        .await?;
+    first.until("a preview", "document.getElementById('preview').videoWidth > 0", SOON).await?;
     first
         .until(
             "the microphone's level",
@@ -105,17 +84,11 @@ async fn the_page_goes_from_the_lobby_into_the_call() -> Result<()> {
     let path = first.eval("decodeURIComponent(location.pathname)").await?;
     ensure!(path == json!("/room/茶-room"), "the address is {path}");
     let link = first.eval("document.getElementById('link').value").await?;
-    let second = stage
-        .chromium
-        .open(&format!("{}?join", link.as_str().unwrap_or_default()))
-        .await?;
+    let second =
+        stage.chromium.open(&format!("{}?join", link.as_str().unwrap_or_default())).await?;
     both_connected(&first, &second, SOON).await?;
     second
-        .until(
-            "the other's name",
-            "document.getElementById('peerName').innerText === '李雷'",
-            SOON,
-        )
+        .until("the other's name", "document.getElementById('peerName').innerText === '李雷'", SOON)
         .await?;
     Ok(())
 }
@@ -189,17 +162,9 @@ async fn who_is_left_is_told_and_takes_the_next_caller() -> Result<()> {
     first.state("ended", SOON).await?;
     second.state("left", SOON).await?;
     let words = second.words("status").await?;
-    ensure!(
-        words.contains("left"),
-        "the one who stays is told '{words}'"
-    );
-    let light = first
-        .eval("document.getElementById('localVideo').srcObject === null")
-        .await?;
-    ensure!(
-        light == json!(true),
-        "the camera is still open after hanging up"
-    );
+    ensure!(words.contains("left"), "the one who stays is told '{words}'");
+    let light = first.eval("document.getElementById('localVideo').srcObject === null").await?;
+    ensure!(light == json!(true), "the camera is still open after hanging up");
     first.click("rejoin").await?;
     both_connected(&first, &second, SOON).await?;
     first.sees_and_hears().await?;
@@ -215,9 +180,7 @@ async fn the_server_is_killed_and_the_call_comes_back_by_itself() -> Result<()> 
     first.sees_movement(SOON).await?;
     stage.server.restart().await?;
     let seated_again = "visavis.state !== 'connected' || !document.getElementById('hint').hidden";
-    first
-        .until("a line that went down", seated_again, SOON)
-        .await?;
+    first.until("a line that went down", seated_again, SOON).await?;
     let up = "visavis.state === 'connected' && document.getElementById('hint').hidden";
     first.until("the call again", up, SOON).await?;
     second.until("the call again", up, SOON).await?;
@@ -232,29 +195,17 @@ async fn a_camera_switched_off_shows_a_name_and_comes_back() -> Result<()> {
     second.sees_movement(SOON).await?;
     first.click("cameraToggle").await?;
     second
-        .until(
-            "the placeholder",
-            "!document.getElementById('remotePlaceholder').hidden",
-            SOON,
-        )
+        .until("the placeholder", "!document.getElementById('remotePlaceholder').hidden", SOON)
         .await?;
     second.hears_sound(SOON).await?;
     first.click("cameraToggle").await?;
     second
-        .until(
-            "the picture",
-            "document.getElementById('remotePlaceholder').hidden",
-            SOON,
-        )
+        .until("the picture", "document.getElementById('remotePlaceholder').hidden", SOON)
         .await?;
     second.sees_movement(SOON).await?;
     first.click("mute").await?;
     second
-        .until(
-            "the sign of silence",
-            "!document.getElementById('peerMuted').hidden",
-            SOON,
-        )
+        .until("the sign of silence", "!document.getElementById('peerMuted').hidden", SOON)
         .await?;
     Ok(())
 }
@@ -277,11 +228,7 @@ async fn a_tab_without_permission_still_sees_and_says_what_to_do() -> Result<()>
     chromium.set_permission(&server.url, true).await?;
     for denied_first in [true, false] {
         let room = if denied_first { "first" } else { "second" };
-        let origins = if denied_first {
-            [&denied, &server.url]
-        } else {
-            [&server.url, &denied]
-        };
+        let origins = if denied_first { [&denied, &server.url] } else { [&server.url, &denied] };
         let one = join(&chromium, origins[0], room).await?;
         one.state("waiting", SOON).await?;
         let other = join(&chromium, origins[1], room).await?;
@@ -290,19 +237,12 @@ async fn a_tab_without_permission_still_sees_and_says_what_to_do() -> Result<()>
         watcher.sees_movement(SOON).await?;
         // Without a camera or a touch the browser plays no sound: there is a button for it.
         watcher
-            .until(
-                "the sound's button",
-                "!document.getElementById('play').hidden",
-                SOON,
-            )
+            .until("the sound's button", "!document.getElementById('play').hidden", SOON)
             .await?;
         watcher.click("play").await?;
         watcher.hears_sound(SOON).await?;
         let words = watcher.words("callProblems").await?;
-        ensure!(
-            words.contains("blocked") && words.contains("Allow"),
-            "the page says '{words}'"
-        );
+        ensure!(words.contains("blocked") && words.contains("Allow"), "the page says '{words}'");
     }
     Ok(())
 }

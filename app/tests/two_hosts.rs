@@ -92,10 +92,7 @@ impl Lab {
         // Within the user namespace of the first, so that one of them may hand the other its interface.
         let enter: Vec<String> = if may_without() { vec![] } else { left.enter() };
         let right = Host::new(&enter)?;
-        left.ip(&format!(
-            "link add cable type veth peer name cable netns {}",
-            right.pid()
-        ))?;
+        left.ip(&format!("link add cable type veth peer name cable netns {}", right.pid()))?;
         for (host, address) in [(&left, "10.77.0.1/24"), (&right, "10.77.0.2/24")] {
             host.ip(&format!("address add {address} dev cable"))?;
             host.ip("link set lo up")?;
@@ -149,11 +146,9 @@ async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
     for (name, end) in [("left", &mut left), ("right", &mut right)] {
         let limit = UP;
         end.process
-            .stats(
-                &format!("{name}: a path between the hosts"),
-                limit,
-                |line| (line.get("pair")?.as_str()? == "host/udp").then_some(()),
-            )
+            .stats(&format!("{name}: a path between the hosts"), limit, |line| {
+                (line.get("pair")?.as_str()? == "host/udp").then_some(())
+            })
             .await?;
     }
     Ok(())

@@ -26,16 +26,7 @@ impl Drop for Running {
 /// A display nobody sees; returns its name.
 fn display() -> Result<(Running, String)> {
     let child = Command::new("Xvfb")
-        .args([
-            "-displayfd",
-            "1",
-            "-screen",
-            "0",
-            "1280x760x24",
-            "-noreset",
-            "-nolisten",
-            "tcp",
-        ])
+        .args(["-displayfd", "1", "-screen", "0", "1280x760x24", "-noreset", "-nolisten", "tcp"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -87,11 +78,7 @@ fn wait_for_pictures(log: &Path, count: usize, window: &mut Running) -> Result<(
             }
             bail!("the window closed ({status}): {words}");
         }
-        ensure!(
-            Instant::now() < end,
-            "only {} pictures were shown",
-            shown(log).len()
-        );
+        ensure!(Instant::now() < end, "only {} pictures were shown", shown(log).len());
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
@@ -102,28 +89,16 @@ fn the_window_shows_the_other_end_and_closes_on_ctrl_c() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (_xvfb, display) = display()?;
     let room = format!("window-{}", std::process::id());
-    let media = [
-        "--video-source",
-        "testcard",
-        "--audio-source",
-        "testcard",
-        "--audio-sink",
-        "none",
-    ];
+    let media =
+        ["--video-source", "testcard", "--audio-source", "testcard", "--audio-sink", "none"];
     let hosting = ["call", &room, "--frame-log", "window.csv"];
-    let mut window = visavis(
-        folder.path(),
-        Some(&display),
-        &[&hosting[..], &media].concat(),
-    )?;
+    let mut window = visavis(folder.path(), Some(&display), &[&hosting[..], &media].concat())?;
     let link = invite(&mut window)?;
     let joining = ["call", &link, "--headless", "--frame-log", "other.csv"];
     let mut other = visavis(folder.path(), None, &[&joining[..], &media].concat())?;
     wait_for_pictures(&folder.path().join("window.csv"), 30, &mut window)?;
     wait_for_pictures(&folder.path().join("other.csv"), 30, &mut other)?;
-    let interrupted = Command::new("kill")
-        .args(["-INT", &window.0.id().to_string()])
-        .status()?;
+    let interrupted = Command::new("kill").args(["-INT", &window.0.id().to_string()]).status()?;
     ensure!(interrupted.success(), "kill: {interrupted}");
     let end = Instant::now() + LIMIT;
     loop {
@@ -156,23 +131,10 @@ fn without_a_display_one_sentence_says_what_to_use() -> Result<()> {
     let mut visavis = visavis(folder.path(), None, &[])?;
     let status = visavis.0.wait()?;
     let (mut out, mut err) = (String::new(), String::new());
-    visavis
-        .0
-        .stdout
-        .take()
-        .context("no standard output")?
-        .read_to_string(&mut out)?;
-    visavis
-        .0
-        .stderr
-        .take()
-        .context("no standard error")?
-        .read_to_string(&mut err)?;
+    visavis.0.stdout.take().context("no standard output")?.read_to_string(&mut out)?;
+    visavis.0.stderr.take().context("no standard error")?.read_to_string(&mut err)?;
     ensure!(status.code() == Some(3), "{status}");
     ensure!(out.is_empty() && err.lines().count() == 1, "{out}{err}");
-    ensure!(
-        err.contains("visavis call ROOM --headless") && err.contains("visavis serve"),
-        "{err}"
-    );
+    ensure!(err.contains("visavis call ROOM --headless") && err.contains("visavis serve"), "{err}");
     Ok(())
 }

@@ -37,22 +37,10 @@ struct Rung {
 /// Below its rate a size looks worse than the next smaller one; its key frames also hold up
 /// everything else (measured: 720p takes 30 kB for one, 360p 7 kB).
 const LADDER: [Rung; 4] = [
-    Rung {
-        short_side: 720,
-        from: Bitrate::from_kbps(900),
-    },
-    Rung {
-        short_side: 540,
-        from: Bitrate::from_kbps(600),
-    },
-    Rung {
-        short_side: 360,
-        from: Bitrate::from_kbps(250),
-    },
-    Rung {
-        short_side: 180,
-        from: Bitrate::ZERO,
-    },
+    Rung { short_side: 720, from: Bitrate::from_kbps(900) },
+    Rung { short_side: 540, from: Bitrate::from_kbps(600) },
+    Rung { short_side: 360, from: Bitrate::from_kbps(250) },
+    Rung { short_side: 180, from: Bitrate::ZERO },
 ];
 
 /// A larger size needs so much more than its rate, for so long; each change costs a key frame.
@@ -119,10 +107,8 @@ impl Adapter {
     /// One frame took this long to encode.
     pub fn handle_encode_time(&mut self, took: Duration) {
         let new = took.min(OUTLIER).as_secs_f64();
-        self.encode_seconds = Some(
-            self.encode_seconds
-                .map_or(new, |old| old + ENCODE_WEIGHT * (new - old)),
-        );
+        self.encode_seconds =
+            Some(self.encode_seconds.map_or(new, |old| old + ENCODE_WEIGHT * (new - old)));
     }
 
     /// What to encode now, for a target that includes audio.
@@ -139,23 +125,13 @@ impl Adapter {
         }
         let short_side = LADDER.get(rung).map_or(180, |rung| rung.short_side);
         let (width, height) = fit(source.width, source.height, short_side);
-        Decision {
-            width,
-            height,
-            fps,
-            bitrate,
-        }
+        Decision { width, height, fps, bitrate }
     }
 
     fn choose(&mut self, now: Instant, bitrate: Bitrate) -> usize {
-        let ceiling = self
-            .ceiling
-            .filter(|(_, until)| now < *until)
-            .map_or(0, |(rung, _)| rung);
+        let ceiling = self.ceiling.filter(|(_, until)| now < *until).map_or(0, |(rung, _)| rung);
         let fitting = |margin: f64| {
-            let at = LADDER
-                .iter()
-                .position(|rung| bitrate >= rung.from.scaled(margin));
+            let at = LADDER.iter().position(|rung| bitrate >= rung.from.scaled(margin));
             at.unwrap_or(LADDER.len() - 1).max(ceiling)
         };
         let Some(current) = self.rung else {
@@ -171,11 +147,7 @@ impl Adapter {
             return current;
         }
         let since = *self.wants_up_since.get_or_insert(now);
-        if now < since + UP_AFTER {
-            current
-        } else {
-            upper
-        }
+        if now < since + UP_AFTER { current } else { upper }
     }
 
     fn watch_encoder(&mut self, now: Instant, fps: f64) {
@@ -191,16 +163,8 @@ impl Adapter {
     fn frame_rate(&mut self, bitrate: Bitrate, source: f64) -> f64 {
         let limit = FEW_FRAMES_BELOW.scaled(if self.few_frames { 1.3 } else { 1.0 });
         self.few_frames = bitrate < limit;
-        let most = if self.few_frames {
-            FEW_FRAMES
-        } else {
-            MOST_FRAMES
-        };
-        if source.is_finite() {
-            source.clamp(1.0, most)
-        } else {
-            most
-        }
+        let most = if self.few_frames { FEW_FRAMES } else { MOST_FRAMES };
+        if source.is_finite() { source.clamp(1.0, most) } else { most }
     }
 }
 
@@ -224,11 +188,7 @@ fn fit(width: u32, height: u32, short_side: u32) -> (u32, u32) {
 mod tests {
     use super::*;
 
-    const CAMERA: Source = Source {
-        width: 1280,
-        height: 720,
-        fps: 30.0,
-    };
+    const CAMERA: Source = Source { width: 1280, height: 720, fps: 30.0 };
 
     fn adapter() -> (Adapter, Instant) {
         (Adapter::new(Bitrate::from_kbps(50)), Instant::now())
@@ -236,9 +196,7 @@ mod tests {
 
     fn height_at(kbps: u64) -> u32 {
         let (mut adapter, now) = adapter();
-        adapter
-            .decide(now, Bitrate::from_kbps(kbps + 50), CAMERA)
-            .height
+        adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA).height
     }
 
     #[test]
@@ -278,9 +236,7 @@ mod tests {
         let (mut adapter, mut now) = adapter();
         let mut height = |kbps: u64, after_ms: u64| {
             now += Duration::from_millis(after_ms);
-            adapter
-                .decide(now, Bitrate::from_kbps(kbps + 50), CAMERA)
-                .height
+            adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA).height
         };
         assert_eq!(height(1000, 0), 720);
         assert_eq!(height(870, 33), 720, "just below is within the margin");
@@ -300,9 +256,7 @@ mod tests {
         for i in 0..3000u64 {
             now += Duration::from_millis(33);
             let kbps = 950 + if i / 100 % 2 == 0 { 70 } else { 0 } - 80 * (i / 37 % 2);
-            let height = adapter
-                .decide(now, Bitrate::from_kbps(kbps + 50), CAMERA)
-                .height;
+            let height = adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA).height;
             changes += u32::from(height != last);
             last = height;
         }
@@ -348,9 +302,7 @@ mod tests {
     fn few_frames_for_a_very_low_rate_and_never_more_than_the_source_has() {
         let (mut adapter, now) = adapter();
         let mut fps = |kbps: u64, fps: f64| {
-            adapter
-                .decide(now, Bitrate::from_kbps(kbps + 50), Source { fps, ..CAMERA })
-                .fps
+            adapter.decide(now, Bitrate::from_kbps(kbps + 50), Source { fps, ..CAMERA }).fps
         };
         assert_eq!(fps(500, 60.0), 30.0);
         assert_eq!(fps(500, 24.0), 24.0);

@@ -13,10 +13,7 @@ pub fn nal_units(annexb: &[u8]) -> impl Iterator<Item = &[u8]> {
             let end = next.map_or(from.len(), |next| from.len() - next.len() - 3);
             rest = next;
             let unit = from.get(..end)?;
-            let kept = unit
-                .iter()
-                .rposition(|&b| b != 0)
-                .map_or(0, |last| last + 1);
+            let kept = unit.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
             if kept > 0 {
                 return unit.get(..kept);
             }

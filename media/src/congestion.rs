@@ -163,9 +163,7 @@ impl Controller {
 
     /// The rate that arrived over the last half second, where known.
     pub fn acknowledged(&self) -> Option<Bitrate> {
-        self.measured
-            .acknowledged()
-            .map(|bps| Bitrate::from_bps(bps as u64))
+        self.measured.acknowledged().map(|bps| Bitrate::from_bps(bps as u64))
     }
 
     /// Queue that stands in the path, as last measured.
@@ -201,9 +199,9 @@ impl Controller {
         self.resume(now);
         self.heard_at = Some(now);
         self.measured.add(now, reports);
-        let passed = self.updated_at.map_or(0.0, |at| {
-            now.saturating_duration_since(at).as_secs_f64().min(0.25)
-        });
+        let passed = self
+            .updated_at
+            .map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64().min(0.25));
         self.updated_at = Some(now);
         self.forget_inherent_loss(now);
 
@@ -252,10 +250,7 @@ impl Controller {
         }
         let patience = SILENCE.max(self.rtt * 3 / 2 + Duration::from_millis(150));
         let heard = self.heard_at? + patience;
-        Some(
-            self.backed_off_at
-                .map_or(heard, |at| heard.max(at + SILENCE)),
-        )
+        Some(self.backed_off_at.map_or(heard, |at| heard.max(at + SILENCE)))
     }
 
     /// Nothing was heard although packets are under way: lowers the rate, if it is time to.
@@ -271,9 +266,7 @@ impl Controller {
     }
 
     fn clamp(&mut self) {
-        self.rate = self
-            .rate
-            .clamp(self.limits.min.bps() as f64, self.limits.max.bps() as f64);
+        self.rate = self.rate.clamp(self.limits.min.bps() as f64, self.limits.max.bps() as f64);
     }
 
     fn resume(&mut self, now: Instant) {
@@ -287,10 +280,8 @@ impl Controller {
 
     fn cut(&mut self, now: Instant, queue: f64) {
         self.loss_test = None;
-        let (arrived, recent) = (
-            self.measured.acknowledged(),
-            self.measured.recently_acknowledged(),
-        );
+        let (arrived, recent) =
+            (self.measured.acknowledged(), self.measured.recently_acknowledged());
         let capacity = match (arrived, recent) {
             // Right after a drop the longer window still shows the old rate.
             (Some(arrived), Some(recent)) if arrived > 1.25 * recent => recent,
@@ -320,9 +311,7 @@ impl Controller {
 
     fn grow(&mut self, now: Instant, passed: f64) {
         let since_cut = self.cut_at.map(|at| now.saturating_duration_since(at));
-        let near = self
-            .capacity
-            .filter(|(_, at)| now < *at + CAPACITY_KNOWN_FOR);
+        let near = self.capacity.filter(|(_, at)| now < *at + CAPACITY_KNOWN_FOR);
         let factor = match (since_cut, near) {
             (None, _) => GROWTH_START,
             (_, Some((capacity, _))) if (0.8 * capacity..1.05 * capacity).contains(&self.rate) => {
@@ -376,10 +365,7 @@ impl Controller {
     }
 
     fn forget_inherent_loss(&mut self, now: Instant) {
-        if self
-            .inherent_at
-            .is_some_and(|at| now >= at + Duration::from_secs(30))
-        {
+        if self.inherent_at.is_some_and(|at| now >= at + Duration::from_secs(30)) {
             self.inherent_loss /= 2.0;
             self.inherent_at = (self.inherent_loss > 0.01).then_some(now);
         }

@@ -42,11 +42,7 @@ pub fn list() -> DeviceList {
     let sound = ask("list-sound", host::list);
     let cameras = answer(&cameras, deadline);
     let (microphones, speakers) = answer(&sound, deadline);
-    DeviceList {
-        cameras,
-        microphones,
-        speakers,
-    }
+    DeviceList { cameras, microphones, speakers }
 }
 
 /// Asks on a thread that is left behind if it never answers.
@@ -87,10 +83,8 @@ pub fn resolve(selector: &DeviceSelector, devices: &[Device]) -> Option<usize> {
             if wanted.is_empty() {
                 return None;
             }
-            let names: Vec<String> = devices
-                .iter()
-                .map(|device| device.name.trim().to_lowercase())
-                .collect();
+            let names: Vec<String> =
+                devices.iter().map(|device| device.name.trim().to_lowercase()).collect();
             devices
                 .iter()
                 .position(|device| device.id == name.trim())
@@ -114,10 +108,7 @@ pub(crate) fn available(devices: &[Device]) -> String {
     if devices.is_empty() {
         return "none".into();
     }
-    let names: Vec<String> = devices
-        .iter()
-        .map(|device| format!("\"{}\"", device.name))
-        .collect();
+    let names: Vec<String> = devices.iter().map(|device| format!("\"{}\"", device.name)).collect();
     names.join(", ")
 }
 
@@ -150,11 +141,7 @@ mod tests {
     use super::*;
 
     fn device(id: &str, name: &str, default: bool) -> Device {
-        Device {
-            id: id.into(),
-            name: name.into(),
-            default,
-        }
+        Device { id: id.into(), name: name.into(), default }
     }
 
     fn named(name: &str) -> DeviceSelector {
@@ -185,21 +172,13 @@ mod tests {
 
     #[test]
     fn case_is_ignored_beyond_ascii() {
-        assert_eq!(
-            resolve(&named("ÜBER"), &[device("x", "Mikrofon über USB", false)]),
-            Some(0)
-        );
+        assert_eq!(resolve(&named("ÜBER"), &[device("x", "Mikrofon über USB", false)]), Some(0));
     }
 
     #[test]
     fn what_does_not_exist_is_not_found() {
         let devices = [device("x", "Webcam", true)];
-        for selector in [
-            named("Kinect"),
-            named(""),
-            named("  "),
-            DeviceSelector::Index(1),
-        ] {
+        for selector in [named("Kinect"), named(""), named("  "), DeviceSelector::Index(1)] {
             assert_eq!(resolve(&selector, &devices), None, "{selector:?}");
         }
         assert_eq!(resolve(&DeviceSelector::Index(0), &devices), Some(0));
@@ -213,18 +192,11 @@ mod tests {
             device("2", "Cam", false),
             device("3", "Cam", true),
         ]);
-        let listed: Vec<_> = arranged
-            .iter()
-            .map(|device| (device.id.as_str(), device.name.as_str()))
-            .collect();
+        let listed: Vec<_> =
+            arranged.iter().map(|device| (device.id.as_str(), device.name.as_str())).collect();
         assert_eq!(
             listed,
-            [
-                ("3", "Cam"),
-                ("0", "Cam (2)"),
-                ("1", "Cam (2) (2)"),
-                ("2", "Cam (3)")
-            ]
+            [("3", "Cam"), ("0", "Cam (2)"), ("1", "Cam (2) (2)"), ("2", "Cam (3)")]
         );
     }
 

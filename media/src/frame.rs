@@ -87,11 +87,7 @@ impl Drop for Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Frame({}x{}, strip {:?})",
-            self.width, self.height, self.strip
-        )
+        write!(f, "Frame({}x{}, strip {:?})", self.width, self.height, self.strip)
     }
 }
 

@@ -70,12 +70,7 @@ impl FrameLog {
         };
         let mut file = BufWriter::with_capacity(64 * 1024, File::create(path).map_err(named)?);
         writeln!(file, "event,unix_us,strip").map_err(named)?;
-        Ok(Self {
-            file: Some(Mutex::new(Lines {
-                file,
-                flushed: Instant::now(),
-            })),
-        })
+        Ok(Self { file: Some(Mutex::new(Lines { file, flushed: Instant::now() })) })
     }
 
     /// Whether anything is written: reading a strip only for the log is worth its time then.

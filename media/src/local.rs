@@ -70,10 +70,7 @@ impl Drop for Current {
 
 impl<T> Running<T> {
     fn new(current: Arc<AtomicBool>, device: T) -> Self {
-        Self {
-            device,
-            _current: Current(current),
-        }
+        Self { device, _current: Current(current) }
     }
 }
 
@@ -105,11 +102,7 @@ impl LocalMedia {
         let events = self.source_events(&current);
         let device = match spec {
             VideoSourceSpec::Camera(selector) => {
-                let wish = camera::CameraFormatWish {
-                    width: WIDTH,
-                    height: HEIGHT,
-                    fps: FPS,
-                };
+                let wish = camera::CameraFormatWish { width: WIDTH, height: HEIGHT, fps: FPS };
                 camera::open(selector, wish, frames, events)
             }
             VideoSourceSpec::File(path) => match file::open(path, frames, events) {
@@ -137,11 +130,8 @@ impl LocalMedia {
             AudioSourceSpec::Testcard => Box::new(wav::open_testcard),
             AudioSourceSpec::None => return,
         };
-        let opened = self.opened(
-            &current,
-            LocalEvent::MicrophoneStarted,
-            LocalEvent::MicrophoneLost,
-        );
+        let opened =
+            self.opened(&current, LocalEvent::MicrophoneStarted, LocalEvent::MicrophoneLost);
         let device = AudioSender::start(open, opened, Arc::clone(&self.feed));
         replace(&self.microphone, Some(Running::new(current, device)));
     }
@@ -163,11 +153,7 @@ impl LocalMedia {
             AudioSinkSpec::File(path) => Box::new(move |wake| wav::open_sink(&path, wake)),
             AudioSinkSpec::None => Box::new(wav::open_null),
         };
-        let opened = self.opened(
-            &current,
-            LocalEvent::SpeakerStarted,
-            LocalEvent::SpeakerLost,
-        );
+        let opened = self.opened(&current, LocalEvent::SpeakerStarted, LocalEvent::SpeakerLost);
         let device = AudioReceiver::start(open, opened, Arc::clone(&self.out));
         replace(&self.speaker, Some(Running::new(current, device)));
     }
@@ -284,10 +270,7 @@ impl LocalMedia {
 
 /// Puts `new` in the place of what runs, which ends outside the lock.
 fn replace<T>(place: &Mutex<Option<T>>, new: Option<T>) {
-    let old = std::mem::replace(
-        &mut *place.lock().unwrap_or_else(PoisonError::into_inner),
-        new,
-    );
+    let old = std::mem::replace(&mut *place.lock().unwrap_or_else(PoisonError::into_inner), new);
     drop(old);
 }
 

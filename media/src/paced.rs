@@ -17,13 +17,9 @@ impl PacedThread {
     /// Runs `body` until it returns; it must when its [`Stop`] says so.
     pub fn spawn(name: &str, body: impl FnOnce(&Stop) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = channel();
-        let thread = thread::Builder::new()
-            .name(name.into())
-            .spawn(move || body(&Stop(stopped)))?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread =
+            thread::Builder::new().name(name.into()).spawn(move || body(&Stop(stopped)))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -31,10 +27,8 @@ impl Drop for PacedThread {
     fn drop(&mut self) {
         self.stop = None;
         // A body may drop its own guard through a callback; it cannot wait for itself.
-        if let Some(thread) = self
-            .thread
-            .take()
-            .filter(|it| it.thread().id() != thread::current().id())
+        if let Some(thread) =
+            self.thread.take().filter(|it| it.thread().id() != thread::current().id())
         {
             // An Err is a panic, which the hook has reported.
             let _ = thread.join();
@@ -66,11 +60,7 @@ const LATEST: Duration = Duration::from_secs(1);
 impl Schedule {
     /// The first deadline is `start`.
     pub fn new(start: Instant, rate: (u32, u32)) -> Self {
-        Self {
-            start,
-            rate: (rate.0.max(1), rate.1.max(1)),
-            index: 0,
-        }
+        Self { start, rate: (rate.0.max(1), rate.1.max(1)), index: 0 }
     }
 
     /// The next deadline.
@@ -138,11 +128,7 @@ mod tests {
         assert_eq!(schedule.deadline(), at(60));
         schedule.forget_standstill(at(1060));
         assert_eq!(schedule.deadline(), at(60), "a second is caught up with");
-        assert_eq!(
-            schedule.skip_missed(at(9000)),
-            0,
-            "a night's sleep is not caught up with"
-        );
+        assert_eq!(schedule.skip_missed(at(9000)), 0, "a night's sleep is not caught up with");
         assert_eq!(schedule.deadline(), at(9000));
         schedule.forget_standstill(at(20_000));
         assert_eq!(schedule.deadline(), at(20_000));

@@ -58,12 +58,10 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
         One(String),
         Many(Vec<String>),
     }
-    Ok(
-        match <Urls as serde::Deserialize>::deserialize(deserializer)? {
-            Urls::One(url) => vec![url],
-            Urls::Many(urls) => urls,
-        },
-    )
+    Ok(match <Urls as serde::Deserialize>::deserialize(deserializer)? {
+        Urls::One(url) => vec![url],
+        Urls::Many(urls) => urls,
+    })
 }
 
 /// An ICE candidate as it travels between the ends (RFC 8839 section 5.1; empty: the last).
@@ -143,8 +141,9 @@ impl Peer {
         let setup = |error: webrtc::error::Error| PeerError::Setup(error.to_string());
         let (video_ssrc, rtx_ssrc, audio_ssrc) = (rand::random(), rand::random(), rand::random());
         let mut media_engine = offer::media_engine().map_err(setup)?;
-        let registry = offer::interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
-            .map_err(setup)?;
+        let registry =
+            offer::interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
+                .map_err(setup)?;
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
@@ -193,20 +192,12 @@ impl Peer {
                 .map_err(setup)?,
         );
         let audio = offer::track(RtpCodecKind::Audio, offer::opus_codec(), audio_ssrc, None);
-        let video = offer::track(
-            RtpCodecKind::Video,
-            offer::h264_codec(),
-            video_ssrc,
-            Some(rtx_ssrc),
-        );
-        let audio_sender = connection
-            .add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>)
-            .await
-            .map_err(setup)?;
-        let video_sender = connection
-            .add_track(Arc::clone(&video) as Arc<dyn TrackLocal>)
-            .await
-            .map_err(setup)?;
+        let video =
+            offer::track(RtpCodecKind::Video, offer::h264_codec(), video_ssrc, Some(rtx_ssrc));
+        let audio_sender =
+            connection.add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>).await.map_err(setup)?;
+        let video_sender =
+            connection.add_track(Arc::clone(&video) as Arc<dyn TrackLocal>).await.map_err(setup)?;
         Ok(Self {
             connection,
             video,
@@ -227,10 +218,7 @@ impl Peer {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let offer = self.connection.create_offer(None).await.map_err(local)?;
         let sdp = offer.sdp.clone();
-        self.connection
-            .set_local_description(offer)
-            .await
-            .map_err(local)?;
+        self.connection.set_local_description(offer).await.map_err(local)?;
         Ok(sdp)
     }
 
@@ -244,10 +232,7 @@ impl Peer {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
         let sdp = answer.sdp.clone();
-        self.connection
-            .set_local_description(answer)
-            .await
-            .map_err(local)?;
+        self.connection.set_local_description(answer).await.map_err(local)?;
         Ok(sdp)
     }
 
@@ -279,10 +264,7 @@ impl Peer {
             _ => RTCSessionDescription::offer(sdp.to_owned()),
         }
         .map_err(refuse)?;
-        self.connection
-            .set_remote_description(description)
-            .await
-            .map_err(refuse)
+        self.connection.set_remote_description(description).await.map_err(refuse)
     }
 
     /// Adds a candidate of the other end; one that came before the description is the caller's
@@ -310,10 +292,7 @@ impl Peer {
     /// and with them the first key frame. A kind the other end refused has none.
     pub async fn outlets(&self) -> Outlets {
         let [audio, video] = &self.senders;
-        let mut outlets = Outlets {
-            audio: None,
-            video: None,
-        };
+        let mut outlets = Outlets { audio: None, video: None };
         if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
             let (outlet, packets) = Outlet::new(64);
             let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);

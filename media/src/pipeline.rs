@@ -41,22 +41,14 @@ impl Worker {
         let body = move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&seen)));
             if outcome.is_err() {
-                tracing::error!(
-                    thread = name,
-                    "a media thread ended by a fault of the program"
-                );
+                tracing::error!(thread = name, "a media thread ended by a fault of the program");
             }
         };
-        let handle = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(body);
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(body);
         if let Err(error) = &handle {
             tracing::error!(thread = name, %error, "no thread could be started");
         }
-        Self {
-            stop,
-            handle: handle.ok(),
-        }
+        Self { stop, handle: handle.ok() }
     }
 
     /// The thread, for waking it.

@@ -85,9 +85,7 @@ impl Session {
     }
 
     fn sender(&self) -> std::sync::MutexGuard<'_, Option<VideoSender>> {
-        self.video_sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.video_sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes and applies an offer.

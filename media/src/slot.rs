@@ -22,11 +22,7 @@ struct State<T> {
 impl<T> Default for Slot<T> {
     fn default() -> Self {
         Self {
-            state: Mutex::new(State {
-                value: None,
-                hook: None,
-                replaced: 0,
-            }),
+            state: Mutex::new(State { value: None, hook: None, replaced: 0 }),
             filled: Condvar::new(),
         }
     }

@@ -109,8 +109,6 @@ pub struct VideoSource {
 impl VideoSource {
     /// Wraps whatever keeps the source running.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
-        Self {
-            _guard: Box::new(guard),
-        }
+        Self { _guard: Box::new(guard) }
     }
 }

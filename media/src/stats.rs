@@ -274,11 +274,7 @@ impl Meter {
         into.video_out = SentVideoStatistics { flow, encode_ms };
         let (flow, decode_ms) = video(&reading.video_in, last.map(|last| &last.video_in));
         into.video_in = ReceivedVideoStatistics { flow, decode_ms };
-        into.audio_out = audio(
-            &reading.audio_out,
-            last.map(|last| &last.audio_out),
-            seconds,
-        );
+        into.audio_out = audio(&reading.audio_out, last.map(|last| &last.audio_out), seconds);
         into.audio_in = audio(&reading.audio_in, last.map(|last| &last.audio_in), seconds);
         self.last = Some(reading);
     }
@@ -343,10 +339,7 @@ impl ProcessMeter {
             _ => None,
         };
         self.last = cpu.map(|cpu| (now, cpu));
-        ProcessStatistics {
-            cpu_cores,
-            rss_mib: resident_mib(),
-        }
+        ProcessStatistics { cpu_cores, rss_mib: resident_mib() }
     }
 }
 
@@ -362,11 +355,7 @@ fn cpu_time() -> Option<Duration> {
 fn resident_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<f64>()
-        .ok()
-        .map(|kib| kib / 1024.0)
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
 #[cfg(test)]
@@ -400,9 +389,7 @@ mod tests {
     fn an_unknown_figure_is_null() {
         let json = serde_json::to_value(Statistics::default()).expect("serialises");
         let has_null = |flow: &str, figure: &str| {
-            json[flow]
-                .get(figure)
-                .is_some_and(serde_json::Value::is_null)
+            json[flow].get(figure).is_some_and(serde_json::Value::is_null)
         };
         assert!(has_null("video_out", "encode_ms") && has_null("video_in", "decode_ms"));
         assert!(has_null("video_out", "codec"));

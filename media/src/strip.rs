@@ -104,14 +104,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_at_any_size() {
         let pool = FramePool::new();
-        for (width, height) in [
-            (1280, 720),
-            (640, 360),
-            (320, 180),
-            (322, 179),
-            (641, 361),
-            (40, 18),
-        ] {
+        for (width, height) in
+            [(1280, 720), (640, 360), (320, 180), (322, 179), (641, 361), (40, 18)]
+        {
             for number in [0, 1, 0xdead_beef, u32::MAX, 1 << 31] {
                 let mut frame = pool.black(width, height);
                 write(&mut frame, number);

@@ -30,10 +30,7 @@ pub struct StreamClock {
 impl StreamClock {
     /// For an RTP clock of `clock_rate` ticks a second.
     pub fn new(clock_rate: u32) -> Self {
-        Self {
-            clock_rate: f64::from(clock_rate.max(1)),
-            reference: None,
-        }
+        Self { clock_rate: f64::from(clock_rate.max(1)), reference: None }
     }
 
     /// The newest sender report of this stream.
@@ -98,22 +95,14 @@ impl Sync {
 
     /// A picture with this timestamp is ready: how long to hold it before it is shown.
     pub fn hold(&mut self, now: Instant, rtp_timestamp: u32) -> Duration {
-        let passed = self.updated_at.map_or(0.0, |at| {
-            now.saturating_duration_since(at).as_secs_f64().min(0.5)
-        });
+        let passed = self
+            .updated_at
+            .map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64().min(0.5));
         self.updated_at = Some(now);
-        let sound = self
-            .sound_delay
-            .filter(|(_, at)| now < *at + STALE)
-            .map(|(delay, _)| delay);
-        let picture = self
-            .video
-            .capture_time(rtp_timestamp)
-            .map(|at| self.seconds(now) - at);
+        let sound = self.sound_delay.filter(|(_, at)| now < *at + STALE).map(|(delay, _)| delay);
+        let picture = self.video.capture_time(rtp_timestamp).map(|at| self.seconds(now) - at);
         self.lead = sound.zip(picture).map(|(sound, picture)| sound - picture);
-        let wanted = self
-            .lead
-            .map_or(0.0, |lead| (lead - TOLERATED_LEAD).clamp(0.0, MAX_HOLD));
+        let wanted = self.lead.map_or(0.0, |lead| (lead - TOLERATED_LEAD).clamp(0.0, MAX_HOLD));
         let step = SLEW * passed;
         self.hold += (wanted - self.hold).clamp(-step, step);
         Duration::from_secs_f64(self.hold.max(0.0))
@@ -146,16 +135,8 @@ mod tests {
     /// Both streams start at NTP, with unlike timestamps, the video's about to wrap.
     fn sync() -> Sync {
         let mut sync = Sync::new();
-        sync.handle_audio_report(SenderReport {
-            ssrc: 1,
-            ntp: NTP,
-            rtp_timestamp: 77,
-        });
-        sync.handle_video_report(SenderReport {
-            ssrc: 2,
-            ntp: NTP,
-            rtp_timestamp: u32::MAX - 9,
-        });
+        sync.handle_audio_report(SenderReport { ssrc: 1, ntp: NTP, rtp_timestamp: 77 });
+        sync.handle_video_report(SenderReport { ssrc: 2, ntp: NTP, rtp_timestamp: u32::MAX - 9 });
         sync
     }
 

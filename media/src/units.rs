@@ -64,6 +64,5 @@ impl fmt::Display for Bitrate {
 
 /// Microseconds since the Unix epoch, as frame logs carry them.
 pub fn unix_us(time: std::time::SystemTime) -> u64 {
-    time.duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as u64)
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

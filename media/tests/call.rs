@@ -50,13 +50,7 @@ impl End {
         });
         let (sender, events) = mpsc::unbounded_channel();
         let session = Session::new(vec![], Arc::clone(&local), pictures, sender).await;
-        Self {
-            session: session.expect("a session"),
-            local,
-            events,
-            shown,
-            heard,
-        }
+        Self { session: session.expect("a session"), local, events, shown, heard }
     }
 
     /// Waits for an event that `pick` takes.
@@ -69,9 +63,7 @@ impl End {
                 }
             }
         };
-        tokio::time::timeout(LIMIT, found)
-            .await
-            .unwrap_or_else(|_| panic!("no {what}"))
+        tokio::time::timeout(LIMIT, found).await.unwrap_or_else(|_| panic!("no {what}"))
     }
 
     fn shown(&self) -> Vec<u32> {
@@ -86,9 +78,7 @@ impl End {
 
     fn video_out(&self) -> VideoFlow {
         let mut copy = VideoFlow::default();
-        self.session
-            .counters()
-            .video_out(|flow| copy = flow.clone());
+        self.session.counters().video_out(|flow| copy = flow.clone());
         copy
     }
 
@@ -115,9 +105,8 @@ impl End {
         let finish = move || local.finish(Duration::from_secs(5));
         tokio::task::spawn_blocking(finish).await.expect("finished");
         let mut file = hound::WavReader::open(self.heard).expect("a recording");
-        let samples = file
-            .samples::<i16>()
-            .map(|sample| f32::from(sample.expect("whole")) / 32768.0);
+        let samples =
+            file.samples::<i16>().map(|sample| f32::from(sample.expect("whole")) / 32768.0);
         samples.collect()
     }
 }
@@ -128,33 +117,17 @@ async fn connected(folder: &Path, seed: u64) -> (End, End, Relay) {
     let mut ada = End::start(folder, "ada").await;
     let mut bob = End::start(folder, "bob").await;
     let offer = ada.session.offer().await.expect("an offer");
-    let answer = bob
-        .session
-        .answer(&without_candidates(&offer))
-        .await
-        .expect("an answer");
+    let answer = bob.session.answer(&without_candidates(&offer)).await.expect("an answer");
     let answer = without_candidates(&answer);
-    ada.session
-        .accept_answer(&answer)
-        .await
-        .expect("a fitting answer");
+    ada.session.accept_answer(&answer).await.expect("a fitting answer");
     let address = |event| match event {
         PeerEvent::Candidate(candidate) => host_address(&candidate.candidate),
         _ => None,
     };
-    let ends = [
-        ada.event("candidate", address).await,
-        bob.event("candidate", address).await,
-    ];
+    let ends = [ada.event("candidate", address).await, bob.event("candidate", address).await];
     let relay = Relay::between(ends, seed).await;
-    ada.session
-        .add_candidate(relay.candidate(1))
-        .await
-        .expect("a candidate");
-    bob.session
-        .add_candidate(relay.candidate(0))
-        .await
-        .expect("a candidate");
+    ada.session.add_candidate(relay.candidate(1)).await.expect("a candidate");
+    bob.session.add_candidate(relay.candidate(0)).await.expect("a candidate");
     let up = |event| (event == PeerEvent::Connected).then_some(());
     ada.event("connection", up).await;
     bob.event("connection", up).await;
@@ -187,10 +160,7 @@ fn write_clip(path: &Path) {
         v.fill(140);
         strip::write(&mut frame, number);
         clip.extend_from_slice(b"FRAME\n");
-        frame
-            .planes()
-            .iter()
-            .for_each(|plane| clip.extend_from_slice(plane));
+        frame.planes().iter().for_each(|plane| clip.extend_from_slice(plane));
     }
     std::fs::write(path, clip).expect("a clip");
 }
@@ -200,12 +170,7 @@ fn in_order(numbers: &[u32]) -> (usize, usize) {
     let mut span = 1;
     for pair in numbers.windows(2) {
         let step = (pair[1] + PICTURES - pair[0]) % PICTURES;
-        assert!(
-            (1..PICTURES / 2).contains(&step),
-            "{} after {}",
-            pair[1],
-            pair[0]
-        );
+        assert!((1..PICTURES / 2).contains(&step), "{} after {}", pair[1], pair[0]);
         span += step as usize;
     }
     (numbers.len(), span)

@@ -41,9 +41,7 @@ fn named(name: &str) -> DeviceSelector {
 
 fn tone(hertz: f64, level: f64, len: usize) -> Vec<f32> {
     let step = std::f64::consts::TAU * hertz / f64::from(SAMPLE_RATE);
-    (0..len)
-        .map(|n| (level * (step * n as f64).sin()) as f32)
-        .collect()
+    (0..len).map(|n| (level * (step * n as f64).sin()) as f32).collect()
 }
 
 /// How much of a sine of `hertz` is in there: its amplitude.
@@ -75,10 +73,7 @@ fn hear(mut more: impl FnMut(&mut Vec<f32>), hertz: f64, level: f64) {
                 return;
             }
         }
-        assert!(
-            Instant::now() < deadline,
-            "no {hertz} Hz at {level}; loudest was {best:.3}"
-        );
+        assert!(Instant::now() < deadline, "no {hertz} Hz at {level}; loudest was {best:.3}");
     }
 }
 
@@ -96,22 +91,13 @@ fn devices_are_listed_by_their_real_names_without_monitors() {
     let _pulse = Pulse::start();
     let list = devices::list();
     let names = |devices: &[devices::Device]| -> Vec<(String, String, bool)> {
-        devices
-            .iter()
-            .map(|d| (d.id.clone(), d.name.clone(), d.default))
-            .collect()
+        devices.iter().map(|d| (d.id.clone(), d.name.clone(), d.default)).collect()
     };
     let entry = |id: &str, name: &str, default| (id.to_owned(), name.to_owned(), default);
-    assert_eq!(
-        names(&list.microphones),
-        [entry("mic", "Desk Microphone", true)]
-    );
+    assert_eq!(names(&list.microphones), [entry("mic", "Desk Microphone", true)]);
     assert_eq!(
         names(&list.speakers),
-        [
-            entry("spk", "Loud Speaker", true),
-            entry("micfeed", "Microphone Feed", false)
-        ]
+        [entry("spk", "Loud Speaker", true), entry("micfeed", "Microphone Feed", false)]
     );
 }
 
@@ -119,23 +105,13 @@ fn devices_are_listed_by_their_real_names_without_monitors() {
 fn a_machine_without_sound_has_empty_lists_and_a_clear_error() {
     let _alone = alone();
     let _nowhere = pulse::point_at("/nonexistent/visavis/native");
-    let cards = std::fs::read_dir("/proc/asound")
-        .into_iter()
-        .flatten()
-        .flatten();
-    if cards
-        .into_iter()
-        .any(|card| card.file_name().to_string_lossy().starts_with("card"))
-    {
+    let cards = std::fs::read_dir("/proc/asound").into_iter().flatten().flatten();
+    if cards.into_iter().any(|card| card.file_name().to_string_lossy().starts_with("card")) {
         println!("this machine has sound hardware: its lists are rightly not empty");
         return;
     }
     let list = devices::list();
-    assert_eq!(
-        (list.microphones.len(), list.speakers.len()),
-        (0, 0),
-        "{list:?}"
-    );
+    assert_eq!((list.microphones.len(), list.speakers.len()), (0, 0), "{list:?}");
     let error = mic::open(&DeviceSelector::Default, nothing(), events().0).err();
     assert_eq!(error, Some(SoundError::NoDevice { kind: "microphone" }));
     let error = speaker::open(&named("Loud"), nothing(), events().0).err();
@@ -146,10 +122,7 @@ fn a_machine_without_sound_has_empty_lists_and_a_clear_error() {
 fn listing_and_failing_print_nothing() {
     let _alone = alone();
     let child = std::process::Command::new(std::env::current_exe().expect("own path"))
-        .args([
-            "--exact",
-            "a_machine_without_sound_has_empty_lists_and_a_clear_error",
-        ])
+        .args(["--exact", "a_machine_without_sound_has_empty_lists_and_a_clear_error"])
         .arg("--nocapture")
         .output()
         .expect("child");
@@ -197,12 +170,8 @@ fn what_is_written_comes_out_of_the_speaker() {
     let writer = thread::current();
     let wake: Wake = Arc::new(move || writer.unpark());
     let (events, told) = events();
-    let Playback {
-        mut samples,
-        target_fill,
-        name,
-        guard,
-    } = speaker::open(&DeviceSelector::Default, wake, events).expect("speaker");
+    let Playback { mut samples, target_fill, name, guard } =
+        speaker::open(&DeviceSelector::Default, wake, events).expect("speaker");
     assert_eq!(name, "Loud Speaker");
     println!("target fill {target_fill}");
     assert!((960..=1920).contains(&target_fill), "{target_fill}");
@@ -225,17 +194,13 @@ fn what_is_written_comes_out_of_the_speaker() {
 fn an_unknown_name_is_told_with_what_there_is() {
     let _alone = alone();
     let _pulse = Pulse::start();
-    let error = speaker::open(&named("Gramophone"), nothing(), events().0)
-        .err()
-        .expect("error");
+    let error = speaker::open(&named("Gramophone"), nothing(), events().0).err().expect("error");
     assert_eq!(
         error.to_string(),
         "there is no speaker \"Gramophone\": `visavis devices` lists \
          \"Loud Speaker\", \"Microphone Feed\""
     );
-    let error = mic::open(&DeviceSelector::Index(3), nothing(), events().0)
-        .err()
-        .expect("error");
+    let error = mic::open(&DeviceSelector::Index(3), nothing(), events().0).err().expect("error");
     assert_eq!(
         error.to_string(),
         "there is no microphone \"3\": `visavis devices` lists \"Desk Microphone\""
@@ -279,11 +244,7 @@ fn both_ends_are_lost_once_when_the_server_is_killed() {
             panic!("{event:?}")
         };
         assert_eq!(of, kind);
-        assert_eq!(
-            told.recv_timeout(Duration::from_millis(300)).ok(),
-            None,
-            "told once"
-        );
+        assert_eq!(told.recv_timeout(Duration::from_millis(300)).ok(), None, "told once");
     }
     drop((capture, playback));
 }
@@ -304,9 +265,7 @@ fn a_frozen_server_is_a_stall_and_dropping_does_not_hang() {
     });
     dropped.recv_timeout(LIMIT).expect("dropping hangs");
     // Opening and listing come back too, with the reason.
-    let error = mic::open(&DeviceSelector::Default, nothing(), events().0)
-        .err()
-        .expect("error");
+    let error = mic::open(&DeviceSelector::Default, nothing(), events().0).err().expect("error");
     assert!(error.to_string().contains("does not answer"), "{error}");
     assert_eq!(devices::list().speakers, []);
 }
@@ -318,16 +277,10 @@ fn a_device_that_is_removed_is_lost_although_the_server_moves_the_stream() {
     let (_capture, _playback, [mic_told, speaker_told]) = open_both();
     pulse.control(&["unload-module", "module-remap-source"]);
     let event = mic_told.recv_timeout(LIMIT).expect("an event");
-    let SoundEvent::Lost(error) = event else {
-        panic!("{event:?}")
-    };
+    let SoundEvent::Lost(error) = event else { panic!("{event:?}") };
     assert_eq!(
         error.to_string(),
         "the microphone \"Desk Microphone\" cannot be used: it was unplugged"
     );
-    assert_eq!(
-        speaker_told.try_recv().ok(),
-        None,
-        "the speaker is still there"
-    );
+    assert_eq!(speaker_told.try_recv().ok(), None, "the speaker is still there");
 }

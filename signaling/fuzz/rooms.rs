@@ -27,10 +27,7 @@ type Told = (u64, &'static str);
 
 impl Model {
     fn room_of(&self, who: u64) -> Option<&'static str> {
-        self.rooms
-            .iter()
-            .find(|(_, seats)| seats.contains(&who))
-            .map(|(room, _)| *room)
+        self.rooms.iter().find(|(_, seats)| seats.contains(&who)).map(|(room, _)| *room)
     }
 
     fn join(&mut self, who: u64, room: &'static str, now: Instant) -> Vec<Told> {
@@ -42,12 +39,7 @@ impl Model {
         match seats.as_slice() {
             [] => told.push((who, "created")),
             [first] => {
-                told.extend([
-                    (*first, "join"),
-                    (who, "joined"),
-                    (*first, "ready"),
-                    (who, "ready"),
-                ]);
+                told.extend([(*first, "join"), (who, "joined"), (*first, "ready"), (who, "ready")]);
             }
             _ => {
                 self.open.insert(who, Some(now));
@@ -67,10 +59,7 @@ impl Model {
         self.open.insert(who, Some(now));
         let seats = self.rooms.entry(room).or_default();
         seats.retain(|seat| *seat != who);
-        seats
-            .iter()
-            .flat_map(|stays| [(*stays, "bye"), (*stays, "created")])
-            .collect()
+        seats.iter().flat_map(|stays| [(*stays, "bye"), (*stays, "created")]).collect()
     }
 
     fn message(&self, who: u64) -> Vec<Told> {
@@ -120,11 +109,7 @@ pub fn check(data: &[u8]) {
                 (registry.handle_timeout(now), model.time_out(now))
             }
             5 => {
-                let reason = if *action > 127 {
-                    ByeReason::Left
-                } else {
-                    ByeReason::Lost
-                };
+                let reason = if *action > 127 { ByeReason::Left } else { ByeReason::Lost };
                 let told = model.leave(who, now);
                 model.open.remove(&who);
                 (registry.handle_closed(connection, reason, now), told)
@@ -133,48 +118,21 @@ pub fn check(data: &[u8]) {
                 let (event, told) = match action {
                     0..=2 => {
                         let name = RoomName::parse(room).expect("a room's name");
-                        let event = ClientEvent::CreateOrJoin {
-                            room: name,
-                            resume: None,
-                            last_seq: None,
-                        };
-                        (
-                            event,
-                            if is_open {
-                                model.join(who, room, now)
-                            } else {
-                                Vec::new()
-                            },
-                        )
+                        let event =
+                            ClientEvent::CreateOrJoin { room: name, resume: None, last_seq: None };
+                        (event, if is_open { model.join(who, room, now) } else { Vec::new() })
                     }
                     3 | 6 if argument % 5 > 0 => {
-                        let event = ClientEvent::Message {
-                            message: who.into(),
-                            seq: None,
-                        };
-                        (
-                            event,
-                            if is_open {
-                                model.message(who)
-                            } else {
-                                Vec::new()
-                            },
-                        )
+                        let event = ClientEvent::Message { message: who.into(), seq: None };
+                        (event, if is_open { model.message(who) } else { Vec::new() })
                     }
                     3 => {
-                        let event = ClientEvent::Message {
-                            message: "bye".into(),
-                            seq: None,
-                        };
+                        let event = ClientEvent::Message { message: "bye".into(), seq: None };
                         (event, model.leave(who, now))
                     }
                     6 => (ClientEvent::Bye, model.leave(who, now)),
                     _ => {
-                        let told = if is_open {
-                            vec![(who, "pong")]
-                        } else {
-                            Vec::new()
-                        };
+                        let told = if is_open { vec![(who, "pong")] } else { Vec::new() };
                         (ClientEvent::Ping, told)
                     }
                 };
@@ -184,18 +142,8 @@ pub fn check(data: &[u8]) {
         assert_eq!(deliveries.iter().map(told).collect::<Vec<_>>(), expected);
         let seats: usize = model.rooms.values().map(Vec::len).sum();
         let counts = registry.counts();
-        assert_eq!(
-            (counts.connections, counts.seats),
-            (model.open.len(), seats)
-        );
-        assert_eq!(
-            counts.rooms,
-            model
-                .rooms
-                .values()
-                .filter(|seats| !seats.is_empty())
-                .count()
-        );
+        assert_eq!((counts.connections, counts.seats), (model.open.len(), seats));
+        assert_eq!(counts.rooms, model.rooms.values().filter(|seats| !seats.is_empty()).count());
         assert!(model.rooms.values().all(|seats| seats.len() <= 2));
     }
 }

@@ -14,10 +14,7 @@ pub fn check(data: &[u8]) {
             // A number may be written at more length than it was read.
             if written.len() <= MAX_EVENT_BYTES {
                 let again = ClientEvent::parse(&written).expect("what was read can be read again");
-                assert_eq!(
-                    std::mem::discriminant(&again),
-                    std::mem::discriminant(&event)
-                );
+                assert_eq!(std::mem::discriminant(&again), std::mem::discriminant(&event));
             }
         }
         Err(error) => {

@@ -19,9 +19,7 @@ impl Backoff {
 
     /// The next wait: between half its ceiling and its ceiling.
     pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
-        let ceiling = Self::FIRST
-            .saturating_mul(1 << self.attempts.min(16))
-            .min(Self::LONGEST);
+        let ceiling = Self::FIRST.saturating_mul(1 << self.attempts.min(16)).min(Self::LONGEST);
         self.attempts = self.attempts.saturating_add(1);
         ceiling.mul_f64(rng.random_range(0.5..=1.0))
     }
@@ -45,10 +43,7 @@ mod tests {
         let mut ceiling = Backoff::FIRST;
         for _ in 0..100 {
             let wait = backoff.next_wait(&mut rng);
-            assert!(
-                wait <= ceiling && wait >= ceiling / 2,
-                "{wait:?} of {ceiling:?}"
-            );
+            assert!(wait <= ceiling && wait >= ceiling / 2, "{wait:?} of {ceiling:?}");
             ceiling = (ceiling * 2).min(Backoff::LONGEST);
         }
         assert_eq!(ceiling, Backoff::LONGEST);

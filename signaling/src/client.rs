@@ -101,14 +101,7 @@ impl Client {
         let (close, closed) = oneshot::channel();
         let task = task::Task::new(options, updates, commands_out);
         let task = tokio::spawn(task.run(closed));
-        (
-            ClientHandle {
-                commands,
-                close,
-                task,
-            },
-            updates_out,
-        )
+        (ClientHandle { commands, close, task }, updates_out)
     }
 }
 
@@ -132,11 +125,7 @@ impl ClientHandle {
 
     /// Sends what waits, leaves the room and closes the connection; takes three seconds at most.
     pub async fn close(self) {
-        let Self {
-            close,
-            mut task,
-            commands: _commands,
-        } = self;
+        let Self { close, mut task, commands: _commands } = self;
         drop(close);
         if timeout(CLOSE_LIMIT, &mut task).await.is_err() {
             task.abort();
@@ -144,11 +133,9 @@ impl ClientHandle {
     }
 
     fn command(&self, command: Command) -> Result<(), SendError> {
-        self.commands
-            .try_send(command)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => SendError::Full,
-                mpsc::error::TrySendError::Closed(_) => SendError::Ended,
-            })
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::Ended,
+        })
     }
 }

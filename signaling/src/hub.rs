@@ -63,27 +63,11 @@ pub(crate) enum CloseReason {
 
 #[derive(Debug)]
 enum Command {
-    Open {
-        outbox: mpsc::Sender<Outbound>,
-        reply: oneshot::Sender<ConnectionId>,
-    },
-    Event {
-        connection: ConnectionId,
-        event: Result<ClientEvent, EventError>,
-        credit: Credit,
-    },
-    Closed {
-        connection: ConnectionId,
-        reason: ByeReason,
-    },
-    Allow {
-        room: RoomName,
-        done: oneshot::Sender<()>,
-    },
-    Disallow {
-        room: RoomName,
-        done: oneshot::Sender<()>,
-    },
+    Open { outbox: mpsc::Sender<Outbound>, reply: oneshot::Sender<ConnectionId> },
+    Event { connection: ConnectionId, event: Result<ClientEvent, EventError>, credit: Credit },
+    Closed { connection: ConnectionId, reason: ByeReason },
+    Allow { room: RoomName, done: oneshot::Sender<()> },
+    Disallow { room: RoomName, done: oneshot::Sender<()> },
     Stop,
 }
 
@@ -92,10 +76,7 @@ impl Hub {
     pub(crate) fn start(registry: Registry) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (counts_out, counts) = watch::channel(Counts::default());
-        (
-            Self { inbox, counts },
-            task::Task::new(registry, counts_out).run(commands),
-        )
+        (Self { inbox, counts }, task::Task::new(registry, counts_out).run(commands))
     }
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
@@ -106,15 +87,7 @@ impl Hub {
         self.send(Command::Open { outbox, reply }).await?;
         let id = id.await.map_err(|_| Stopped)?;
         let credits = Arc::new(Semaphore::new(CREDITS));
-        Ok((
-            Connection {
-                id,
-                inbox: self.inbox.clone(),
-                credits,
-                open: true,
-            },
-            outbound,
-        ))
+        Ok((Connection { id, inbox: self.inbox.clone(), credits, open: true }, outbound))
     }
 
     /// Serves `room` from now on.
@@ -167,18 +140,9 @@ impl Connection {
         &self,
         event: Result<ClientEvent, EventError>,
     ) -> Result<(), Stopped> {
-        let permit = Arc::clone(&self.credits)
-            .acquire_owned()
-            .await
-            .map_err(|_| Stopped)?;
-        let credit = Credit {
-            _permit: Arc::new(permit),
-        };
-        let command = Command::Event {
-            connection: self.id,
-            event,
-            credit,
-        };
+        let permit = Arc::clone(&self.credits).acquire_owned().await.map_err(|_| Stopped)?;
+        let credit = Credit { _permit: Arc::new(permit) };
+        let command = Command::Event { connection: self.id, event, credit };
         self.inbox.send(command).await.map_err(|_| Stopped)
     }
 
@@ -186,13 +150,7 @@ impl Connection {
     pub(crate) async fn close(mut self, reason: ByeReason) {
         self.open = false;
         // A hub that is gone has no seats to free.
-        let _ = self
-            .inbox
-            .send(Command::Closed {
-                connection: self.id,
-                reason,
-            })
-            .await;
+        let _ = self.inbox.send(Command::Closed { connection: self.id, reason }).await;
     }
 }
 

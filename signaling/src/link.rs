@@ -9,11 +9,7 @@ use url::{Host, Url};
 use crate::protocol::{RoomName, RoomNameError};
 
 /// Kept as it is in a link: what RFC 3986 calls unreserved.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where a server is: `http://HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -145,10 +141,7 @@ impl FromStr for CallLink {
         if room.is_empty() {
             return Err(LinkError::NoRoom);
         }
-        Ok(Self {
-            server,
-            room: decoded_room(room)?,
-        })
+        Ok(Self { server, room: decoded_room(room)? })
     }
 }
 
@@ -167,24 +160,15 @@ impl FromStr for Target {
 }
 
 fn decoded_room(text: &str) -> Result<RoomName, LinkError> {
-    let text = percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| LinkError::Damaged)?;
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| LinkError::Damaged)?;
     Ok(RoomName::parse(&text)?)
 }
 
 fn parse_url(text: &str) -> Result<Url, LinkError> {
     let text = text.trim();
-    let full = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    };
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let short = || text.chars().take(80).collect();
-    Url::parse(&full).map_err(|error| LinkError::NotAnAddress {
-        text: short(),
-        error,
-    })
+    Url::parse(&full).map_err(|error| LinkError::NotAnAddress { text: short(), error })
 }
 
 fn server_of(url: &Url, text: &str) -> Result<ServerUrl, LinkError> {
@@ -192,10 +176,7 @@ fn server_of(url: &Url, text: &str) -> Result<ServerUrl, LinkError> {
         return Err(LinkError::Scheme(url.scheme().to_owned()));
     }
     match (url.host(), url.port_or_known_default()) {
-        (Some(host), Some(port)) => Ok(ServerUrl {
-            host: host.to_owned(),
-            port,
-        }),
+        (Some(host), Some(port)) => Ok(ServerUrl { host: host.to_owned(), port }),
         _ => Err(LinkError::NotAnAddress {
             text: text.chars().take(80).collect(),
             error: url::ParseError::EmptyHost,
@@ -244,10 +225,7 @@ mod tests {
     fn what_is_no_link_is_told_why() {
         let error = |text: &str| text.parse::<CallLink>().expect_err(text);
         assert!(matches!(error("http://"), LinkError::NotAnAddress { .. }));
-        assert!(matches!(
-            error("http://h:99999/room/x"),
-            LinkError::NotAnAddress { .. }
-        ));
+        assert!(matches!(error("http://h:99999/room/x"), LinkError::NotAnAddress { .. }));
         assert_eq!(error("ftp://h/room/x"), LinkError::Scheme("ftp".into()));
         assert_eq!(error("http://h:1/"), LinkError::NoRoom);
         assert_eq!(error("http://h:1/room/"), LinkError::NoRoom);

@@ -50,10 +50,7 @@ pub enum BindError {
 /// Every interface of the machine, IPv4 and IPv6, as a list for
 /// [`ServerOptions::listen`](crate::ServerOptions). Without IPv6 the server does with IPv4.
 pub fn all_interfaces(port: u16) -> Vec<SocketAddr> {
-    vec![
-        (Ipv4Addr::UNSPECIFIED, port).into(),
-        (Ipv6Addr::UNSPECIFIED, port).into(),
-    ]
+    vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
 }
 
 /// Listens on all of `addresses`. Those with port 0 share one port, which the system chooses.
@@ -99,20 +96,12 @@ fn bind_once(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
             Err(error) => return Err(error),
         }
     }
-    if listeners.is_empty() {
-        Err(BindError::Nowhere)
-    } else {
-        Ok(listeners)
-    }
+    if listeners.is_empty() { Err(BindError::Nowhere) } else { Ok(listeners) }
 }
 
 fn listen(address: SocketAddr, beside_ipv4: bool) -> Result<TcpListener, BindError> {
     let open = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(beside_ipv4 || !address.ip().is_unspecified())?;
         }
@@ -145,10 +134,7 @@ mod tests {
     use super::*;
 
     fn ports(listeners: &[TcpListener]) -> Vec<u16> {
-        listeners
-            .iter()
-            .map(|listener| listener.local_addr().unwrap().port())
-            .collect()
+        listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
     }
 
     #[tokio::test]

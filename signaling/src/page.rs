@@ -43,11 +43,7 @@ pub(crate) async fn asset(method: Method, uri: Uri) -> Response {
     match file(uri.path()) {
         None => not_found(),
         Some(response) if matches!(method, Method::GET | Method::HEAD) => response,
-        Some(_) => (
-            StatusCode::METHOD_NOT_ALLOWED,
-            [(header::ALLOW, "GET,HEAD")],
-        )
-            .into_response(),
+        Some(_) => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET,HEAD")]).into_response(),
     }
 }
 
@@ -60,10 +56,7 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         (header::CACHE_CONTROL, "no-cache"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            PERMISSIONS_POLICY,
-            "camera=(self), microphone=(self), display-capture=(self)",
-        ),
+        (PERMISSIONS_POLICY, "camera=(self), microphone=(self), display-capture=(self)"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -78,9 +71,7 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 fn content_security_policy(host: Option<&HeaderValue>) -> HeaderValue {
     let is_plain = |host: &&str| {
         !host.is_empty()
-            && host
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
     };
     let sockets = host
         .and_then(|host| host.to_str().ok())
@@ -112,11 +103,7 @@ mod tests {
 
     #[test]
     fn the_page_is_embedded() {
-        assert!(
-            ASSETS
-                .iter()
-                .any(|asset| asset.path == "/index.html" && !asset.body.is_empty())
-        );
+        assert!(ASSETS.iter().any(|asset| asset.path == "/index.html" && !asset.body.is_empty()));
         assert!(ASSETS.iter().all(|asset| asset.path.starts_with('/')));
     }
 

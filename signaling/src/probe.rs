@@ -28,10 +28,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn own() -> Self {
-        Self {
-            visavis: env!("CARGO_PKG_VERSION").into(),
-            protocol: protocol::VERSION,
-        }
+        Self { visavis: env!("CARGO_PKG_VERSION").into(), protocol: protocol::VERSION }
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -70,10 +67,7 @@ pub async fn probe(address: SocketAddr) -> Probe {
         return Probe::Nothing;
     };
     match timeout(LIMIT / 2, ask(stream, address)).await {
-        Ok(Some(Identity { visavis, protocol })) => Probe::Visavis {
-            version: visavis,
-            protocol,
-        },
+        Ok(Some(Identity { visavis, protocol })) => Probe::Visavis { version: visavis, protocol },
         _ => Probe::SomethingElse,
     }
 }
@@ -83,11 +77,7 @@ async fn ask(mut stream: TcpStream, address: SocketAddr) -> Option<Identity> {
     let request = format!("GET /visavis HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
-    stream
-        .take(MAX_ANSWER_BYTES)
-        .read_to_end(&mut answer)
-        .await
-        .ok()?;
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.ok()?;
     read_identity(&answer)
 }
 

@@ -237,10 +237,7 @@ pub struct EventError {
 impl EventError {
     /// An error of `code` that says `message`.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// A frame of `bytes` bytes, too long to be looked at.
@@ -256,9 +253,6 @@ impl EventError {
 
 impl From<EventError> for ServerEvent {
     fn from(error: EventError) -> Self {
-        Self::Error {
-            code: error.code,
-            message: error.message,
-        }
+        Self::Error { code: error.code, message: error.message }
     }
 }

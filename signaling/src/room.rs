@@ -129,16 +129,13 @@ impl Registry {
         match event {
             // A token is of no use yet: a seat is freed with its connection, so the one who
             // brings it gets a fresh seat.
-            ClientEvent::CreateOrJoin {
-                room,
-                resume: _,
-                last_seq: _,
-            } => self.join(connection, room, now),
+            ClientEvent::CreateOrJoin { room, resume: _, last_seq: _ } => {
+                self.join(connection, room, now)
+            }
             // The tutorial's page says goodbye inside a message.
-            ClientEvent::Message {
-                message: Value::String(text),
-                ..
-            } if text == "bye" => self.leave(connection, ByeReason::Left, now),
+            ClientEvent::Message { message: Value::String(text), .. } if text == "bye" => {
+                self.leave(connection, ByeReason::Left, now)
+            }
             ClientEvent::Message { message, seq: _ } => self.relay(connection, message),
             ClientEvent::Bye => self.leave(connection, ByeReason::Left, now),
             ClientEvent::IpAddr => refuse(
@@ -180,11 +177,7 @@ impl Registry {
         if self.policy.serves(room) {
             return Vec::new();
         }
-        let Some(Room {
-            initiator,
-            responder,
-        }) = self.rooms.remove(room)
-        else {
+        let Some(Room { initiator, responder }) = self.rooms.remove(room) else {
             return Vec::new();
         };
         let mut deliveries = Vec::new();
@@ -198,9 +191,7 @@ impl Registry {
 
     /// When [`Self::handle_timeout`] has something to do, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.unseated
-            .first()
-            .map(|(since, _)| *since + UNSEATED_LIMIT)
+        self.unseated.first().map(|(since, _)| *since + UNSEATED_LIMIT)
     }
 
     /// Ends connections that have been without a seat for too long.
@@ -237,59 +228,29 @@ impl Registry {
         }
         let mut deliveries = self.leave(connection, ByeReason::Left, now);
         let id = PeerId::random(&mut self.rng);
-        let seat = Seat {
-            connection,
-            id: id.clone(),
-            delivered: 0,
-        };
+        let seat = Seat { connection, id: id.clone(), delivered: 0 };
         match self.rooms.get_mut(&name) {
             None => {
-                let event = ServerEvent::Created {
-                    room: name.clone(),
-                    id,
-                    resume: None,
-                };
+                let event = ServerEvent::Created { room: name.clone(), id, resume: None };
                 deliveries.push(tell(connection, event));
-                self.rooms.insert(
-                    name.clone(),
-                    Room {
-                        initiator: seat,
-                        responder: None,
-                    },
-                );
+                self.rooms.insert(name.clone(), Room { initiator: seat, responder: None });
             }
             Some(room) if room.responder.is_none() => {
                 let first = room.initiator.connection;
                 let peer = room.initiator.id.clone();
                 room.responder = Some(seat);
-                let arrival = ServerEvent::Join {
-                    room: name.clone(),
-                    id: id.clone(),
-                };
+                let arrival = ServerEvent::Join { room: name.clone(), id: id.clone() };
                 deliveries.push(tell(first, arrival));
-                let joined = ServerEvent::Joined {
-                    room: name.clone(),
-                    id,
-                    peer,
-                    resume: None,
-                };
+                let joined = ServerEvent::Joined { room: name.clone(), id, peer, resume: None };
                 deliveries.push(tell(connection, joined));
                 for to in [first, connection] {
-                    deliveries.push(tell(
-                        to,
-                        ServerEvent::Ready {
-                            ice_servers: Vec::new(),
-                        },
-                    ));
+                    deliveries.push(tell(to, ServerEvent::Ready { ice_servers: Vec::new() }));
                 }
             }
             Some(_) => {
                 // Asking counts as a sign of life, or one who waits long would be sent away.
                 self.stand(connection, now);
-                let event = ServerEvent::Full {
-                    room: name,
-                    retry_ms: RETRY_MS,
-                };
+                let event = ServerEvent::Full { room: name, retry_ms: RETRY_MS };
                 deliveries.push(tell(connection, event));
                 return deliveries;
             }
@@ -310,40 +271,24 @@ impl Registry {
         };
         let name = name.clone();
         self.stand(connection, now);
-        let Some(Room {
-            initiator,
-            responder,
-        }) = self.rooms.remove(&name)
-        else {
+        let Some(Room { initiator, responder }) = self.rooms.remove(&name) else {
             return Vec::new();
         };
         let (gone, stays) = if initiator.connection == connection {
             (initiator.id, responder)
         } else {
-            (
-                responder.map_or_else(|| initiator.id.clone(), |seat| seat.id),
-                Some(initiator),
-            )
+            (responder.map_or_else(|| initiator.id.clone(), |seat| seat.id), Some(initiator))
         };
         let Some(stays) = stays else {
             return Vec::new();
         };
-        let created = ServerEvent::Created {
-            room: name.clone(),
-            id: stays.id.clone(),
-            resume: None,
-        };
+        let created =
+            ServerEvent::Created { room: name.clone(), id: stays.id.clone(), resume: None };
         let deliveries = vec![
             tell(stays.connection, ServerEvent::Bye { id: gone, reason }),
             tell(stays.connection, created),
         ];
-        self.rooms.insert(
-            name,
-            Room {
-                initiator: stays,
-                responder: None,
-            },
-        );
+        self.rooms.insert(name, Room { initiator: stays, responder: None });
         deliveries
     }
 
@@ -366,11 +311,7 @@ impl Registry {
             (&responder.id, &mut room.initiator)
         };
         to.delivered += 1;
-        let event = ServerEvent::Message {
-            from: from.clone(),
-            seq: to.delivered,
-            message,
-        };
+        let event = ServerEvent::Message { from: from.clone(), seq: to.delivered, message };
         vec![tell(to.connection, event)]
     }
 
@@ -382,9 +323,7 @@ impl Registry {
     }
 
     fn stand(&mut self, connection: ConnectionId, now: Instant) {
-        let before = self
-            .connections
-            .insert(connection, Place::Unseated { since: now });
+        let before = self.connections.insert(connection, Place::Unseated { since: now });
         if let Some(Place::Unseated { since }) = before {
             self.unseated.remove(&(since, connection));
         }

@@ -81,20 +81,12 @@ impl Server {
     #[allow(clippy::unused_async)]
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
         let listeners = listen::bind(&options.listen)?;
-        let addresses = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
+        let addresses =
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let (hub, task) = Hub::start(Registry::new(options.rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self {
-            listeners,
-            addresses,
-            hub,
-            hub_task,
-            liveness: options.liveness,
-        })
+        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
     }
 
     /// Where the server listens, ports included.
@@ -104,27 +96,15 @@ impl Server {
 
     /// A handle to steer the server with.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle {
-            hub: self.hub.clone(),
-        }
+        ServerHandle { hub: self.hub.clone() }
     }
 
     /// Serves until `shutdown` resolves, then closes all connections (code 1012) and returns,
     /// after a few seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self {
-            listeners,
-            hub,
-            mut hub_task,
-            liveness,
-            ..
-        } = self;
+        let Self { listeners, hub, mut hub_task, liveness, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
-        let routes = Routes {
-            hub: hub.clone(),
-            liveness,
-            alive,
-        };
+        let routes = Routes { hub: hub.clone(), liveness, alive };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
@@ -191,11 +171,7 @@ fn router(routes: Routes) -> Router {
 }
 
 async fn identify() -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        Identity::own().to_text(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json")], Identity::own().to_text()).into_response()
 }
 
 async fn websocket(State(routes): State<Routes>, request: Request) -> Response {

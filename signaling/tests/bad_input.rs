@@ -27,18 +27,9 @@ async fn nonsense_is_named_and_the_connection_lives() {
         ("{\"type\":\"launch\"}", "unknown-event"),
         ("{\"type\":\"__proto__\"}", "unknown-event"),
         ("{\"type\":\"message\"}", "bad-field"),
-        (
-            "{\"type\":\"create or join\",\"room\":[\"tea\"]}",
-            "bad-field",
-        ),
-        (
-            "{\"type\":\"create or join\",\"room\":\"a/b\"}",
-            "bad-room-name",
-        ),
-        (
-            "{\"type\":\"create or join\",\"room\":\"\"}",
-            "bad-room-name",
-        ),
+        ("{\"type\":\"create or join\",\"room\":[\"tea\"]}", "bad-field"),
+        ("{\"type\":\"create or join\",\"room\":\"a/b\"}", "bad-room-name"),
+        ("{\"type\":\"create or join\",\"room\":\"\"}", "bad-room-name"),
         ("{\"type\":\"ipaddr\"}", "addresses-not-told"),
     ] {
         first.text(text).await;
@@ -82,11 +73,7 @@ async fn a_message_of_64_kib_passes_and_one_byte_more_does_not() {
 /// The error and the close frame arrive although the whole frame is still on its way.
 async fn expect_too_large(mut wire: Wire) {
     wire.expect_error("too-large").await;
-    let frame = wire
-        .next()
-        .await
-        .expect_err("the end")
-        .expect("a close frame");
+    let frame = wire.next().await.expect_err("the end").expect("a close frame");
     assert_eq!(u16::from(frame.code), 1009);
 }
 
@@ -113,11 +100,7 @@ async fn many_fragments_do_not_get_round_the_limit() {
     let mut wire = server.client().await;
     let piece = "x".repeat(60_000);
     for number in 0..6 {
-        let kind = if number == 0 {
-            Data::Text
-        } else {
-            Data::Continue
-        };
+        let kind = if number == 0 { Data::Text } else { Data::Continue };
         let frame = Frame::message(piece.clone(), OpCode::Data(kind), false);
         wire.raw(Message::Frame(frame)).await;
     }
@@ -132,11 +115,7 @@ async fn a_frame_that_is_not_utf8_ends_its_connection_with_the_reason() {
     let frame = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
     wire.raw(Message::Frame(frame)).await;
     wire.expect_error("bad-frame").await;
-    let frame = wire
-        .next()
-        .await
-        .expect_err("the end")
-        .expect("a close frame");
+    let frame = wire.next().await.expect_err("the end").expect("a close frame");
     assert_eq!(u16::from(frame.code), 1007);
     server.stop().await;
 }
@@ -147,22 +126,13 @@ async fn bytes_that_are_no_websocket_end_their_connection_only() {
     let (mut first, mut second) = server.pair("tea").await;
     let handshake = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut stream = tokio::net::TcpStream::connect(server.address)
-        .await
-        .unwrap();
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
     stream.write_all(handshake.as_bytes()).await.unwrap();
     stream.write_all(&[0xff; 64]).await.unwrap();
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    tokio::time::timeout(common::LIMIT, read)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(
-        answer.starts_with(b"HTTP/1.1 101"),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
+    tokio::time::timeout(common::LIMIT, read).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
     first.message(json!("still here")).await;
     let event = second.event().await;
     assert_eq!(kind(&event), "message");

@@ -20,14 +20,8 @@ fn start(arguments: &[&str]) -> Child {
 /// Waits for the first line and returns the address in it.
 fn address_of(server: &mut Child) -> ServerUrl {
     let mut line = String::new();
-    BufReader::new(server.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    line.trim()
-        .strip_prefix("Serving on ")
-        .unwrap()
-        .parse()
-        .unwrap()
+    BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    line.trim().strip_prefix("Serving on ").unwrap().parse().unwrap()
 }
 
 #[cfg(unix)]
@@ -39,13 +33,7 @@ async fn it_prints_its_address_serves_and_stops_cleanly() {
         let address = url.authority().parse().unwrap();
         assert!(matches!(probe(address).await, Probe::Visavis { .. }));
         let pid = server.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         assert!(server.wait().unwrap().success());
         assert_eq!(probe(address).await, Probe::Nothing);
     }
@@ -58,12 +46,7 @@ fn a_port_in_use_is_one_sentence_and_a_failure() {
     let mut second = start(&["--listen", &address]);
     let status = second.wait().unwrap();
     let mut text = String::new();
-    second
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    second.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     first.kill().unwrap();
     first.wait().unwrap();
     assert_eq!(status.code(), Some(1));
@@ -76,12 +59,7 @@ fn an_address_that_is_none_is_named() {
     let mut server = start(&["--listen", "tea"]);
     let status = server.wait().unwrap();
     let mut text = String::new();
-    server
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    server.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(text.contains("'tea'"), "{text}");
 }

@@ -20,19 +20,13 @@ struct App {
 impl App {
     fn start(server: impl Into<ServerUrl>, give_up_after: Option<u32>) -> Self {
         let room = "tea".parse().unwrap();
-        let options = ClientOptions {
-            server: server.into(),
-            room,
-            give_up_after,
-        };
+        let options = ClientOptions { server: server.into(), room, give_up_after };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
     }
 
     async fn update(&mut self) -> Option<ClientUpdate> {
-        timeout(LIMIT, self.updates.recv())
-            .await
-            .expect("an update in time")
+        timeout(LIMIT, self.updates.recv()).await.expect("an update in time")
     }
 
     async fn connects(&mut self) {
@@ -103,16 +97,7 @@ async fn two_clients_meet_speak_and_part() {
     second.handle.close().await;
     assert!(matches!(first.event().await, ServerEvent::Message { .. }));
     let bye = first.event().await;
-    assert!(
-        matches!(
-            bye,
-            ServerEvent::Bye {
-                reason: ByeReason::Left,
-                ..
-            }
-        ),
-        "{bye:?}"
-    );
+    assert!(matches!(bye, ServerEvent::Bye { reason: ByeReason::Left, .. }), "{bye:?}");
     assert!(matches!(first.event().await, ServerEvent::Created { .. }));
     server.stop().await;
 }
@@ -123,16 +108,7 @@ async fn dropping_the_handle_leaves_the_room() {
     let (mut first, second) = pair(&server).await;
     drop(second);
     let bye = first.event().await;
-    assert!(
-        matches!(
-            bye,
-            ServerEvent::Bye {
-                reason: ByeReason::Left,
-                ..
-            }
-        ),
-        "{bye:?}"
-    );
+    assert!(matches!(bye, ServerEvent::Bye { reason: ByeReason::Left, .. }), "{bye:?}");
     server.stop().await;
 }
 
@@ -176,23 +152,12 @@ async fn a_restarted_server_finds_its_clients_again() {
     assert!(matches!(first_lost, Trouble::Restarts(_)), "{first_lost}");
     assert!(matches!(second_lost, Trouble::Restarts(_)), "{second_lost}");
     first.handle.send(json!("to nobody")).unwrap();
-    let options = ServerOptions {
-        listen: vec![address],
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { listen: vec![address], ..ServerOptions::default() };
     let server = Running::with(options).await;
     let (_, _) = tokio::join!(first.connects(), second.connects());
     let events = [first.event().await, second.event().await];
-    assert!(
-        events
-            .iter()
-            .any(|event| matches!(event, ServerEvent::Created { .. }))
-    );
-    assert!(
-        events
-            .iter()
-            .any(|event| matches!(event, ServerEvent::Joined { .. }))
-    );
+    assert!(events.iter().any(|event| matches!(event, ServerEvent::Created { .. })));
+    assert!(events.iter().any(|event| matches!(event, ServerEvent::Joined { .. })));
     for _ in 0..100 {
         if server.handle.counts().seats == 2 {
             break;
@@ -209,23 +174,14 @@ async fn an_unreachable_server_is_reported_at_once_and_tried_again() {
     let address = free.local_addr().unwrap();
     drop(free);
     let mut app = App::start(address, None);
-    assert_eq!(
-        app.update().await,
-        Some(ClientUpdate::Connecting { attempt: 1 })
-    );
+    assert_eq!(app.update().await, Some(ClientUpdate::Connecting { attempt: 1 }));
     let Some(ClientUpdate::Lost { reason, .. }) = app.update().await else {
         panic!("not reported");
     };
     assert_eq!(reason, Trouble::NothingThere(address.into()));
     assert!(reason.to_string().contains(&address.to_string()));
-    assert_eq!(
-        app.update().await,
-        Some(ClientUpdate::Connecting { attempt: 2 })
-    );
-    let options = ServerOptions {
-        listen: vec![address],
-        ..ServerOptions::default()
-    };
+    assert_eq!(app.update().await, Some(ClientUpdate::Connecting { attempt: 2 }));
+    let options = ServerOptions { listen: vec![address], ..ServerOptions::default() };
     let server = Running::with(options).await;
     app.connects().await;
     assert!(matches!(app.event().await, ServerEvent::Created { .. }));
@@ -246,29 +202,21 @@ async fn a_client_gives_up_when_told_to() {
 async fn a_name_that_does_not_exist_is_named() {
     let server: ServerUrl = "http://no-such-host.invalid:8080".parse().unwrap();
     let mut app = App::start(server, Some(1));
-    assert_eq!(
-        app.refused().await,
-        Trouble::NoSuchHost("no-such-host.invalid".into())
-    );
+    assert_eq!(app.refused().await, Trouble::NoSuchHost("no-such-host.invalid".into()));
 }
 
 #[tokio::test]
 async fn another_program_at_the_address_is_not_tried_again() {
-    for answer in [
-        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-        "SSH-2.0-OpenSSH_9\r\n\r\n",
-    ] {
+    for answer in
+        ["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "SSH-2.0-OpenSSH_9\r\n\r\n"]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let other = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
-            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut request)
-                .await
-                .unwrap();
-            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes())
-                .await
-                .unwrap();
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
             stream
         });
         let mut app = App::start(address, None);

@@ -12,10 +12,7 @@ fn status(answer: &str) -> &str {
 
 fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next()?;
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(n, _)| *n == name)
-        .map(|(_, v)| v)
+    head.lines().filter_map(|line| line.split_once(": ")).find(|(n, _)| *n == name).map(|(_, v)| v)
 }
 
 #[tokio::test]
@@ -23,10 +20,7 @@ async fn the_page_is_at_the_root_and_in_every_room() {
     let server = Running::start().await;
     let root = server.request("GET", "/").await;
     assert_eq!(status(&root), "200");
-    assert_eq!(
-        header(&root, "content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(header(&root, "content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(header(&root, "cache-control"), Some("no-cache"));
     assert_eq!(header(&root, "referrer-policy"), Some("no-referrer"));
     assert_eq!(header(&root, "x-content-type-options"), Some("nosniff"));
@@ -34,12 +28,7 @@ async fn the_page_is_at_the_root_and_in_every_room() {
     assert!(policy.starts_with("default-src 'none'"));
     assert!(policy.contains("connect-src 'self' ws://tea.example wss://tea.example"));
     let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-    for path in [
-        "/room/tea",
-        "/room/%E8%8C%B6",
-        "/room/__proto__",
-        "/room/tea?join",
-    ] {
+    for path in ["/room/tea", "/room/%E8%8C%B6", "/room/__proto__", "/room/tea?join"] {
         let room = server.request("GET", path).await;
         assert_eq!(status(&room), "200", "{path}");
         assert_eq!(body(&room), body(&root));
@@ -116,13 +105,7 @@ async fn what_is_no_http_is_answered_and_ended() {
 async fn a_probe_tells_a_server_from_something_else_and_from_nothing() {
     let server = Running::start().await;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    assert_eq!(
-        probe(server.address).await,
-        Probe::Visavis {
-            version,
-            protocol: 1
-        }
-    );
+    assert_eq!(probe(server.address).await, Probe::Visavis { version, protocol: 1 });
     let address = server.address;
     server.stop().await;
     assert_eq!(probe(address).await, Probe::Nothing);
@@ -137,10 +120,7 @@ async fn a_probe_tells_a_server_from_something_else_and_from_nothing() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_what_to_do() {
     let server = Running::start().await;
-    let options = ServerOptions {
-        listen: vec![server.address],
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { listen: vec![server.address], ..ServerOptions::default() };
     let error = Server::bind(options).await.err().expect("in use");
     assert!(matches!(error, BindError::InUse(address) if address == server.address));
     let text = error.to_string();
@@ -150,16 +130,10 @@ async fn a_port_in_use_is_named_with_what_to_do() {
 
 #[tokio::test]
 async fn all_interfaces_are_one_server() {
-    let options = ServerOptions {
-        listen: all_interfaces(0),
-        ..ServerOptions::default()
-    };
+    let options = ServerOptions { listen: all_interfaces(0), ..ServerOptions::default() };
     let server = Running::with(options).await;
     let port = server.address.port();
-    assert!(matches!(
-        probe(([127, 0, 0, 1], port).into()).await,
-        Probe::Visavis { .. }
-    ));
+    assert!(matches!(probe(([127, 0, 0, 1], port).into()).await, Probe::Visavis { .. }));
     // As far as this machine has IPv6.
     if tokio::net::TcpListener::bind("[::1]:0").await.is_ok() {
         let address = (std::net::Ipv6Addr::LOCALHOST, port).into();

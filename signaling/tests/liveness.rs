@@ -18,11 +18,7 @@ async fn strict_server() -> Running {
         answer_within: Duration::from_secs(1),
         write_within: Duration::from_secs(1),
     };
-    Running::with(ServerOptions {
-        liveness,
-        ..ServerOptions::default()
-    })
-    .await
+    Running::with(ServerOptions { liveness, ..ServerOptions::default() }).await
 }
 
 #[tokio::test]
@@ -89,12 +85,8 @@ async fn a_client_that_does_not_read_costs_its_peer_nothing_but_a_while() {
 #[tokio::test]
 async fn a_stopping_server_does_not_wait_for_half_a_request() {
     let server = Running::start().await;
-    let mut half = tokio::net::TcpStream::connect(server.address)
-        .await
-        .unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut half, b"GET / HT")
-        .await
-        .unwrap();
+    let mut half = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut half, b"GET / HT").await.unwrap();
     server.stop().await;
     let mut rest = Vec::new();
     // Ended or reset, but over.

@@ -83,11 +83,7 @@ async fn whoever_stays_can_take_the_next_caller() {
     ] {
         for first_leaves in [true, false] {
             let (first, second) = server.pair("tea").await;
-            let (leaver, mut stayer) = if first_leaves {
-                (first, second)
-            } else {
-                (second, first)
-            };
+            let (leaver, mut stayer) = if first_leaves { (first, second) } else { (second, first) };
             leaves(leaver, how).await;
             assert_eq!(stayer.expect("bye").await["reason"], reason, "{how}");
             stayer.expect("created").await;
@@ -130,12 +126,7 @@ async fn messages_stay_in_their_room() {
     outsider.expect_error("not-in-room").await;
     tea_first.message(json!("tea")).await;
     assert_eq!(tea_second.expect("message").await["message"], "tea");
-    for wire in [
-        &mut tea_first,
-        &mut tea_second,
-        &mut coffee_first,
-        &mut coffee_second,
-    ] {
+    for wire in [&mut tea_first, &mut tea_second, &mut coffee_first, &mut coffee_second] {
         wire.expect_nothing().await;
     }
     server.stop().await;
@@ -181,10 +172,7 @@ async fn names_of_other_worlds_are_ordinary_rooms() {
     // A room named like someone's id is not that someone.
     let mut third = server.client().await;
     third.join("coffee").await;
-    let id = third.expect("created").await["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let id = third.expect("created").await["id"].as_str().unwrap().to_owned();
     first.join(&id).await;
     assert_eq!(first.expect("created").await["room"], id);
     third.expect_nothing().await;
@@ -221,18 +209,10 @@ async fn a_host_serves_its_own_rooms_only() {
     stranger.join("coffee").await;
     stranger.expect_error("room-not-hosted").await;
     let (mut first, _second) = server.pair("tea").await;
-    server
-        .handle
-        .allow_room("coffee".parse().unwrap())
-        .await
-        .unwrap();
+    server.handle.allow_room("coffee".parse().unwrap()).await.unwrap();
     stranger.join("coffee").await;
     stranger.expect("created").await;
-    server
-        .handle
-        .disallow_room("tea".parse().unwrap())
-        .await
-        .unwrap();
+    server.handle.disallow_room("tea".parse().unwrap()).await.unwrap();
     first.expect_error("room-not-hosted").await;
     stranger.expect_nothing().await;
     server.stop().await;

@@ -190,12 +190,7 @@ impl Devices {
             LocalEvent::SpeakerStarted(_) | LocalEvent::SpeakerLost(_) if speaker_off => {
                 return None;
             }
-            LocalEvent::Video(SourceEvent::Started {
-                name,
-                width,
-                height,
-                ..
-            }) => {
+            LocalEvent::Video(SourceEvent::Started { name, width, height, .. }) => {
                 self.camera = DeviceState::On(format!("{name} ({width}\u{d7}{height})"));
                 return None;
             }
@@ -208,33 +203,21 @@ impl Devices {
                 return None;
             }
             LocalEvent::Video(SourceEvent::Stalled) => {
-                return Some(Fault {
-                    error: DeviceError::CameraStalled,
-                    asked: false,
-                });
+                return Some(Fault { error: DeviceError::CameraStalled, asked: false });
             }
-            LocalEvent::Video(SourceEvent::Lost(error)) => (
-                &mut self.camera,
-                self.sources.video.is_some(),
-                DeviceError::Source(error),
-            ),
-            LocalEvent::MicrophoneLost(error) => (
-                &mut self.microphone,
-                self.sources.audio.is_some(),
-                DeviceError::Sound(error),
-            ),
-            LocalEvent::SpeakerLost(error) => (
-                &mut self.speaker,
-                self.sources.sink.is_some(),
-                DeviceError::Sound(error),
-            ),
+            LocalEvent::Video(SourceEvent::Lost(error)) => {
+                (&mut self.camera, self.sources.video.is_some(), DeviceError::Source(error))
+            }
+            LocalEvent::MicrophoneLost(error) => {
+                (&mut self.microphone, self.sources.audio.is_some(), DeviceError::Sound(error))
+            }
+            LocalEvent::SpeakerLost(error) => {
+                (&mut self.speaker, self.sources.sink.is_some(), DeviceError::Sound(error))
+            }
         };
         let never_came = *device == DeviceState::Starting;
         *device = DeviceState::Failed(error.clone());
-        Some(Fault {
-            error,
-            asked: asked && never_came,
-        })
+        Some(Fault { error, asked: asked && never_came })
     }
 
     /// Whether camera and microphone are there, or known to be absent.
@@ -316,7 +299,5 @@ pub(super) struct Fault {
 }
 
 fn selector(id: Option<&str>) -> DeviceSelector {
-    id.map_or(DeviceSelector::Default, |id| {
-        DeviceSelector::Name(id.to_owned())
-    })
+    id.map_or(DeviceSelector::Default, |id| DeviceSelector::Name(id.to_owned()))
 }

@@ -160,19 +160,13 @@ impl Engine {
     }
 
     fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
-        let server = server
-            .parse::<ServerUrl>()
-            .map_err(|error| error.to_string());
+        let server = server.parse::<ServerUrl>().map_err(|error| error.to_string());
         let room = RoomName::parse(room).map_err(|error| error.to_string());
         let (server, room) = match server.and_then(|server| Ok((server, room?))) {
             Ok(both) => both,
             Err(reason) => return Some(Input::ServerRefused(reason)),
         };
-        let options = ClientOptions {
-            server,
-            room,
-            give_up_after: self.give_up_after,
-        };
+        let options = ClientOptions { server, room, give_up_after: self.give_up_after };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;
@@ -189,11 +183,7 @@ impl Engine {
         None
     }
 
-    async fn open(
-        &mut self,
-        id: ConnectionId,
-        ice_servers: Vec<IceServer>,
-    ) -> Option<Input> {
+    async fn open(&mut self, id: ConnectionId, ice_servers: Vec<IceServer>) -> Option<Input> {
         let (sender, mut peer_events) = mpsc::unbounded_channel();
         let events = self.events.clone();
         tokio::spawn(async move {

@@ -16,10 +16,7 @@ pub struct Shown {
 impl Shown {
     /// Writes to `log`.
     pub fn new(log: Arc<FrameLog>) -> Self {
-        Self {
-            log,
-            first: Mutex::default(),
-        }
+        Self { log, first: Mutex::default() }
     }
 
     /// A picture is shown now.

@@ -31,12 +31,7 @@ pub(super) struct Facts<'a> {
 impl StatsSink {
     /// Writes to `out`, flushing each line.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Self {
-            out,
-            process: ProcessMeter::default(),
-            meter: None,
-            failed: false,
-        }
+        Self { out, process: ProcessMeter::default(), meter: None, failed: false }
     }
 
     pub(super) fn write(

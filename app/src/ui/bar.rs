@@ -36,21 +36,14 @@ pub fn microphone(
 ) -> Option<Command> {
     let words = local.words;
     let wanted = snapshot.microphone.wanted();
-    let label = if wanted {
-        words.turn_microphone_off
-    } else {
-        words.turn_microphone_on
-    };
+    let label = if wanted { words.turn_microphone_off } else { words.turn_microphone_on };
     let hint = match &snapshot.microphone {
         DeviceState::Failed(reason) => reason.clone(),
         _ => format!("{label} (M)"),
     };
     let works = wanted && !matches!(snapshot.microphone, DeviceState::Failed(_));
-    let (icon, look) = if works {
-        (Icon::Microphone, on)
-    } else {
-        (Icon::MicrophoneOff, Look::Red)
-    };
+    let (icon, look) =
+        if works { (Icon::Microphone, on) } else { (Icon::MicrophoneOff, Look::Red) };
     let pressed = widgets::round_button(ui, rect, icon, look, label, &hint).clicked();
     pressed.then_some(Command::SetMicrophone(!wanted))
 }
@@ -65,21 +58,13 @@ pub fn camera(
 ) -> Option<Command> {
     let words = local.words;
     let wanted = snapshot.camera.wanted();
-    let label = if wanted {
-        words.turn_camera_off
-    } else {
-        words.turn_camera_on
-    };
+    let label = if wanted { words.turn_camera_off } else { words.turn_camera_on };
     let hint = match &snapshot.camera {
         DeviceState::Failed(reason) => reason.clone(),
         _ => format!("{label} (V)"),
     };
     let works = wanted && !matches!(snapshot.camera, DeviceState::Failed(_));
-    let (icon, look) = if works {
-        (Icon::Camera, on)
-    } else {
-        (Icon::CameraOff, Look::Red)
-    };
+    let (icon, look) = if works { (Icon::Camera, on) } else { (Icon::CameraOff, Look::Red) };
     let pressed = widgets::round_button(ui, rect, icon, look, label, &hint).clicked();
     pressed.then_some(Command::SetCamera(!wanted))
 }
@@ -112,14 +97,10 @@ pub fn bar_ui(
         let fill = Color32::from_rgba_unmultiplied(20, 22, 27, 235);
         let stroke = Stroke::new(1.0, Color32::from_white_alpha(22));
         let round = CornerRadius::from(HEIGHT / 2.0);
-        ui.painter()
-            .rect(rect, round, fill, stroke, StrokeKind::Inside);
+        ui.painter().rect(rect, round, fill, stroke, StrokeKind::Inside);
         let slot = |index: f32, extra: f32| {
             let x = rect.left() + PADDING + index * (BUTTON + GAP) + extra;
-            Rect::from_min_size(
-                pos2(x, rect.center().y - BUTTON / 2.0),
-                vec2(BUTTON, BUTTON),
-            )
+            Rect::from_min_size(pos2(x, rect.center().y - BUTTON / 2.0), vec2(BUTTON, BUTTON))
         };
         commands.extend(microphone(ui, slot(0.0, 0.0), snapshot, local, Look::Plain));
         commands.extend(camera(ui, slot(1.0, 0.0), snapshot, local, Look::Plain));
@@ -185,8 +166,6 @@ fn panel_ui(
                 })
                 .inner
         });
-    shown
-        .response
-        .widget_info(|| WidgetInfo::labeled(Role::Dialog, true, words.devices));
+    shown.response.widget_info(|| WidgetInfo::labeled(Role::Dialog, true, words.devices));
     shown.inner
 }

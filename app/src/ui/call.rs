@@ -58,14 +58,7 @@ pub fn call_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Comma
     let own = own_ui(ui, area, snapshot, local);
     top_line_ui(ui, area, own.left(), snapshot, local, opacity);
     peer_signs_ui(ui, area, snapshot, local, opacity);
-    commands.extend(bar::bar_ui(
-        ui,
-        area,
-        snapshot,
-        local,
-        bar::Leave::HangUp,
-        opacity,
-    ));
+    commands.extend(bar::bar_ui(ui, area, snapshot, local, bar::Leave::HangUp, opacity));
     if local.call.leaving {
         commands.extend(leave_ui(ui, local));
     }
@@ -85,11 +78,7 @@ fn controls_opacity(ui: &Ui, area: Rect, snapshot: &Snapshot, local: &mut Local)
             )
         });
         let bar = bar::place(area, bar::Leave::HangUp);
-        (
-            input.time,
-            moved,
-            input.pointer.hover_pos().is_some_and(|at| bar.contains(at)),
-        )
+        (input.time, moved, input.pointer.hover_pos().is_some_and(|at| bar.contains(at)))
     });
     let call = &mut local.call;
     if moved || call.active_at.is_none() {
@@ -101,14 +90,12 @@ fn controls_opacity(ui: &Ui, area: Rect, snapshot: &Snapshot, local: &mut Local)
     let held = !calm || over_bar || focused || call.panel || call.leaving;
     let visible = held || left > 0.0;
     if visible && !held {
-        ui.ctx()
-            .request_repaint_after(Duration::from_secs_f64(left.max(0.001)));
+        ui.ctx().request_repaint_after(Duration::from_secs_f64(left.max(0.001)));
     }
     if !visible {
         ui.ctx().set_cursor_icon(CursorIcon::None);
     }
-    ui.ctx()
-        .animate_bool_with_time(Id::unique("call controls"), visible, 0.2)
+    ui.ctx().animate_bool_with_time(Id::unique("call controls"), visible, 0.2)
 }
 
 /// The other's picture, or who they are while there is none.
@@ -126,15 +113,7 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
         if fit == Fit::Contain {
             ui.painter().rect_filled(area, 0.0, GROUND);
         }
-        local.remote.paint(
-            ui,
-            area,
-            Paint {
-                fit,
-                mirror: false,
-                radius: 0.0,
-            },
-        );
+        local.remote.paint(ui, area, Paint { fit, mirror: false, radius: 0.0 });
         widgets::announce(
             ui,
             Id::unique("remote picture"),
@@ -152,11 +131,7 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
         return;
     }
     let sends = snapshot.peer.as_ref().is_some_and(|peer| peer.video);
-    let sentence = if sends {
-        words.peer_no_picture_yet
-    } else {
-        words.peer_camera_off
-    };
+    let sentence = if sends { words.peer_no_picture_yet } else { words.peer_camera_off };
     let below = Rect::from_min_max(
         pos2(area.left() + 24.0, centre.y + 78.0),
         pos2(area.right() - 24.0, area.bottom()),
@@ -182,19 +157,13 @@ fn avatar(ui: &Ui, centre: eframe::egui::Pos2, radius: f32, name: &str) {
         Color32::from_rgb(173, 86, 52),
         Color32::from_rgb(150, 62, 98),
     ];
-    let sum: u32 = name
-        .chars()
-        .fold(7, |sum, letter| sum.wrapping_mul(31) ^ u32::from(letter));
+    let sum: u32 = name.chars().fold(7, |sum, letter| sum.wrapping_mul(31) ^ u32::from(letter));
     let colour = COLOURS[sum as usize % COLOURS.len()];
     ui.painter().circle_filled(centre, radius, colour);
-    let letter: String = name
-        .chars()
-        .next()
-        .map(|letter| letter.to_uppercase().collect())
-        .unwrap_or_default();
+    let letter: String =
+        name.chars().next().map(|letter| letter.to_uppercase().collect()).unwrap_or_default();
     let font = FontId::new(radius * 0.9, theme::semibold());
-    ui.painter()
-        .text(centre, Align2::CENTER_CENTER, letter, font, Color32::WHITE);
+    ui.painter().text(centre, Align2::CENTER_CENTER, letter, font, Color32::WHITE);
 }
 
 /// Dims the picture and says what is going on, while it is not simply a call.
@@ -209,14 +178,9 @@ fn overlay_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &Local) {
     };
     let pictured = local.remote.is_some();
     if pictured {
-        ui.painter()
-            .rect_filled(area, 0.0, Color32::from_black_alpha(160));
+        ui.painter().rect_filled(area, 0.0, Color32::from_black_alpha(160));
     }
-    let middle = if pictured {
-        area.center().y - 40.0
-    } else {
-        area.center().y + 62.0
-    };
+    let middle = if pictured { area.center().y - 40.0 } else { area.center().y + 62.0 };
     let centre = pos2(area.center().x, middle);
     widgets::spinner(ui, centre, 16.0);
     let below = Rect::from_min_max(pos2(area.left() + 24.0, centre.y + 32.0), area.max);
@@ -241,29 +205,11 @@ fn own_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) -> Re
     let rect = Rect::from_min_size(min, size);
     let radius = 14.0;
     let corner = CornerRadius::from(radius);
-    let shadow = Shadow {
-        offset: [0, 6],
-        blur: 22,
-        ..theme::SHADOW
-    };
+    let shadow = Shadow { offset: [0, 6], blur: 22, ..theme::SHADOW };
     ui.painter().add(shadow.as_shape(rect, corner));
     if local.own.is_some() {
-        local.own.paint(
-            ui,
-            rect,
-            Paint {
-                fit: Fit::Cover,
-                mirror: true,
-                radius,
-            },
-        );
-        widgets::announce(
-            ui,
-            Id::unique("own picture"),
-            rect,
-            Role::Image,
-            words.own_picture,
-        );
+        local.own.paint(ui, rect, Paint { fit: Fit::Cover, mirror: true, radius });
+        widgets::announce(ui, Id::unique("own picture"), rect, Role::Image, words.own_picture);
     } else {
         ui.painter().rect_filled(rect, corner, theme::SURFACE);
         let place = Rect::from_center_size(rect.center(), Vec2::splat(rect.height() * 0.3));
@@ -276,8 +222,7 @@ fn own_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) -> Re
         widgets::announce(ui, Id::unique("own picture"), rect, Role::Image, label);
     }
     let edge = Stroke::new(1.0, Color32::from_white_alpha(48));
-    ui.painter()
-        .rect_stroke(rect, corner, edge, StrokeKind::Inside);
+    ui.painter().rect_stroke(rect, corner, edge, StrokeKind::Inside);
     let speaks =
         snapshot.microphone.wanted() && !matches!(snapshot.microphone, DeviceState::Failed(_));
     if !speaks {
@@ -287,13 +232,7 @@ fn own_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) -> Re
         Icon::MicrophoneOff.paint(ui.painter(), place, Color32::WHITE, theme::RED);
         let place = Rect::from_center_size(centre, Vec2::splat(26.0));
         let label = words.microphone_off;
-        widgets::announce(
-            ui,
-            Id::unique("own microphone off"),
-            place,
-            Role::Image,
-            label,
-        );
+        widgets::announce(ui, Id::unique("own microphone off"), place, Role::Image, label);
     }
     rect
 }
@@ -304,11 +243,7 @@ fn corner_size(area: Vec2, shape: Vec2) -> Vec2 {
     let width = (area.x * 0.19).clamp(132.0, 320.0);
     let (width, height) = (width, width / ratio);
     let tallest = area.y * 0.3;
-    if height > tallest {
-        vec2(tallest * ratio, tallest)
-    } else {
-        vec2(width, height)
-    }
+    if height > tallest { vec2(tallest * ratio, tallest) } else { vec2(width, height) }
 }
 
 /// Name, time, and the lock.
@@ -327,8 +262,7 @@ fn top_line_ui(
             let passed = passed(since);
             if opacity > 0.0 {
                 let part = Duration::from_nanos(u64::from(passed.subsec_nanos()));
-                ui.ctx()
-                    .request_repaint_after(Duration::from_millis(1001).saturating_sub(part));
+                ui.ctx().request_repaint_after(Duration::from_millis(1001).saturating_sub(part));
             }
             Some(call_time(passed))
         }
@@ -375,16 +309,8 @@ fn peer_signs_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &Local, op
     // Beside the bar where there is room, else above it while it shows.
     let widest = 260.0_f32;
     let beside = bar.left() - area.left() - 36.0 >= 150.0;
-    let lift = if beside {
-        0.0
-    } else {
-        (bar.height() + 18.0) * opacity
-    };
-    let widest = if beside {
-        widest.min(bar.left() - area.left() - 36.0)
-    } else {
-        widest
-    };
+    let lift = if beside { 0.0 } else { (bar.height() + 18.0) * opacity };
+    let widest = if beside { widest.min(bar.left() - area.left() - 36.0) } else { widest };
     let at = pos2(area.left() + 24.0, area.bottom() - 26.0 - lift);
     widgets::plate(ui, at, Some(Icon::MicrophoneOff), &text, widest);
     let place = Rect::from_min_size(at - vec2(0.0, 28.0), vec2(widest, 28.0));
@@ -401,31 +327,29 @@ fn leave_ui(ui: &mut Ui, local: &mut Local) -> Option<Command> {
         .corner_radius(CornerRadius::same(18))
         .shadow(theme::SHADOW)
         .inner_margin(Margin::same(24));
-    let modal = Modal::new(Id::unique("leave"))
-        .frame(frame)
-        .show(ui.ctx(), |ui| {
-            ui.set_width(300.0);
-            ui.label(theme::strong(words.leave_question, 20.0));
-            ui.add_space(8.0);
-            ui.label(theme::weak(words.leave_explained, 15.0));
-            ui.add_space(20.0);
-            ui.horizontal(|ui| {
-                ui.spacing_mut().item_spacing.x = 12.0;
-                let size = vec2(144.0, 42.0);
-                let stay = widgets::text_button(ui, words.stay, Weight::Secondary, size, true);
-                let leave = widgets::text_button(ui, words.leave, Weight::Danger, size, true);
-                if ui.memory(Memory::focused).is_none() {
-                    leave.request_focus();
-                }
-                if stay.clicked() {
-                    local.call.leaving = false;
-                }
-                if leave.clicked() {
-                    local.call.leaving = false;
-                    command = Some(Command::HangUp);
-                }
-            });
+    let modal = Modal::new(Id::unique("leave")).frame(frame).show(ui.ctx(), |ui| {
+        ui.set_width(300.0);
+        ui.label(theme::strong(words.leave_question, 20.0));
+        ui.add_space(8.0);
+        ui.label(theme::weak(words.leave_explained, 15.0));
+        ui.add_space(20.0);
+        ui.horizontal(|ui| {
+            ui.spacing_mut().item_spacing.x = 12.0;
+            let size = vec2(144.0, 42.0);
+            let stay = widgets::text_button(ui, words.stay, Weight::Secondary, size, true);
+            let leave = widgets::text_button(ui, words.leave, Weight::Danger, size, true);
+            if ui.memory(Memory::focused).is_none() {
+                leave.request_focus();
+            }
+            if stay.clicked() {
+                local.call.leaving = false;
+            }
+            if leave.clicked() {
+                local.call.leaving = false;
+                command = Some(Command::HangUp);
+            }
         });
+    });
     if modal.backdrop_response.clicked() {
         local.call.leaving = false;
     }
@@ -439,10 +363,7 @@ mod tests {
     #[test]
     fn the_own_picture_keeps_its_shape_and_its_place() {
         let wide = corner_size(vec2(1280.0, 760.0), vec2(1280.0, 720.0));
-        assert!(
-            (wide.x - 243.2).abs() < 0.1 && (wide.y - 136.8).abs() < 0.1,
-            "{wide:?}"
-        );
+        assert!((wide.x - 243.2).abs() < 0.1 && (wide.y - 136.8).abs() < 0.1, "{wide:?}");
         let small = corner_size(vec2(480.0, 400.0), vec2(640.0, 480.0));
         assert!(small.x >= 132.0 && small.y <= 120.0, "{small:?}");
         let portrait = corner_size(vec2(1280.0, 760.0), vec2(480.0, 640.0));

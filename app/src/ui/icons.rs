@@ -50,11 +50,7 @@ impl Icon {
     /// Paints the icon into `rect` (square). `ground` is what lies behind, for the gap beside
     /// the stroke of a struck-out icon.
     pub fn paint(self, painter: &Painter, rect: Rect, colour: Color32, ground: Color32) {
-        let pen = Pen {
-            painter,
-            rect,
-            colour,
-        };
+        let pen = Pen { painter, rect, colour };
         match self {
             Self::Microphone => pen.microphone(),
             Self::MicrophoneOff => {
@@ -107,8 +103,7 @@ impl Pen<'_> {
         for &point in &points {
             self.painter.circle_filled(point, width / 2.0, colour);
         }
-        self.painter
-            .add(Shape::line(points, Stroke::new(width, colour)));
+        self.painter.add(Shape::line(points, Stroke::new(width, colour)));
     }
 
     /// An arc, in turns of a right-handed screen angle (0 right, a quarter down).
@@ -117,18 +112,14 @@ impl Pen<'_> {
         let points: Vec<Pos2> = (0..=steps)
             .map(|step| {
                 let angle = from + (to - from) * step as f32 / steps as f32;
-                self.at((
-                    centre.0 + radius * angle.cos(),
-                    centre.1 + radius * angle.sin(),
-                ))
+                self.at((centre.0 + radius * angle.cos(), centre.1 + radius * angle.sin()))
             })
             .collect();
         let width = width * self.unit();
         for end in [points.first(), points.last()].into_iter().flatten() {
             self.painter.circle_filled(*end, width / 2.0, self.colour);
         }
-        self.painter
-            .add(Shape::line(points, Stroke::new(width, self.colour)));
+        self.painter.add(Shape::line(points, Stroke::new(width, self.colour)));
     }
 
     fn block(&self, min: (f32, f32), max: (f32, f32), radius: f32) {
@@ -142,8 +133,7 @@ impl Pen<'_> {
 
     fn polygon(&self, points: &[(f32, f32)]) {
         let points = points.iter().map(|&point| self.at(point)).collect();
-        self.painter
-            .add(Shape::convex_polygon(points, self.colour, Stroke::NONE));
+        self.painter.add(Shape::convex_polygon(points, self.colour, Stroke::NONE));
     }
 
     fn microphone(&self) {
@@ -174,12 +164,7 @@ impl Pen<'_> {
         self.arc(centre, 10.4, PI * 1.19, PI * 1.81, 3.9);
         for side in [-1.0, 1.0] {
             let x = |distance: f32| 12.0 + side * distance;
-            let outer = [
-                (x(10.9), 13.0),
-                (x(9.7), 17.1),
-                (x(5.2), 15.9),
-                (x(5.6), 11.4),
-            ];
+            let outer = [(x(10.9), 13.0), (x(9.7), 17.1), (x(5.2), 15.9), (x(5.6), 11.4)];
             self.polygon(&outer);
             self.line(&[(x(9.9), 13.6), (x(9.0), 16.2), (x(5.9), 15.3)], 1.9);
         }
@@ -195,10 +180,7 @@ impl Pen<'_> {
             let angle = TAU * tooth as f32 / 8.0;
             let (sin, cos) = angle.sin_cos();
             let turned = |(along, across): (f32, f32)| {
-                (
-                    12.0 + along * cos - across * sin,
-                    12.0 + along * sin + across * cos,
-                )
+                (12.0 + along * cos - across * sin, 12.0 + along * sin + across * cos)
             };
             self.polygon(&[
                 turned((5.6, -1.95)),
@@ -214,12 +196,9 @@ impl Pen<'_> {
         let radius = CornerRadius::from(2.4 * self.unit());
         let back = Rect::from_min_max(self.at((4.0, 4.0)), self.at((15.0, 15.0)));
         let front = Rect::from_min_max(self.at((8.6, 8.6)), self.at((20.0, 20.0)));
-        self.painter
-            .rect_stroke(back, radius, stroke, eframe::egui::StrokeKind::Middle);
-        self.painter
-            .rect_filled(front.expand(1.6 * self.unit()), radius, ground);
-        self.painter
-            .rect_stroke(front, radius, stroke, eframe::egui::StrokeKind::Middle);
+        self.painter.rect_stroke(back, radius, stroke, eframe::egui::StrokeKind::Middle);
+        self.painter.rect_filled(front.expand(1.6 * self.unit()), radius, ground);
+        self.painter.rect_stroke(front, radius, stroke, eframe::egui::StrokeKind::Middle);
     }
 
     fn lock(&self) {

@@ -27,13 +27,11 @@ pub fn shortcuts(ctx: &Context, snapshot: &Snapshot, local: &mut Local) -> Vec<C
 fn pressed(ctx: &Context) -> Vec<Key> {
     ctx.input(|input| {
         let down = |event: &Event| match event {
-            Event::Key {
-                key,
-                pressed: true,
-                repeat: false,
-                modifiers,
-                ..
-            } if modifiers.is_none() => Some(*key),
+            Event::Key { key, pressed: true, repeat: false, modifiers, .. }
+                if modifiers.is_none() =>
+            {
+                Some(*key)
+            }
             _ => None,
         };
         input.events.iter().filter_map(down).collect()

@@ -62,20 +62,18 @@ pub fn lobby_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Comm
             commands.extend(language_ui(ui, local));
         });
     } else {
-        ScrollArea::vertical()
-            .auto_shrink([false, false])
-            .show(ui, |ui| {
-                margins(ui, 20.0, |ui| {
-                    ui.add_space(14.0);
-                    commands.extend(head_ui(ui, local));
-                    ui.add_space(14.0);
-                    commands.extend(preview_ui(ui, snapshot, local, area.height() * 0.62));
-                    ui.add_space(24.0);
-                    commands.extend(form_ui(ui, snapshot, local));
-                    commands.extend(recent_ui(ui, snapshot, local));
-                    ui.add_space(20.0);
-                });
+        ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+            margins(ui, 20.0, |ui| {
+                ui.add_space(14.0);
+                commands.extend(head_ui(ui, local));
+                ui.add_space(14.0);
+                commands.extend(preview_ui(ui, snapshot, local, area.height() * 0.62));
+                ui.add_space(24.0);
+                commands.extend(form_ui(ui, snapshot, local));
+                commands.extend(recent_ui(ui, snapshot, local));
+                ui.add_space(20.0);
             });
+        });
     }
     commands
 }
@@ -85,18 +83,15 @@ fn centred(ui: &mut Ui, name: &str, add: impl FnOnce(&mut Ui)) {
     let id = Id::unique(("height of", name));
     let known = ui.data(|data| data.get_temp::<f32>(id));
     let height = ui.available_height();
-    ScrollArea::vertical()
-        .id_salt(name)
-        .auto_shrink([false, false])
-        .show(ui, |ui| {
-            ui.add_space(((height - known.unwrap_or(height)) / 2.0).max(18.0).round());
-            let used = ui.scope(add).response.rect.height();
-            ui.add_space(18.0);
-            if known.is_none_or(|known| (known - used).abs() > 0.5) {
-                ui.data_mut(|data| data.insert_temp(id, used));
-                ui.ctx().request_discard("the height of the lobby changed");
-            }
-        });
+    ScrollArea::vertical().id_salt(name).auto_shrink([false, false]).show(ui, |ui| {
+        ui.add_space(((height - known.unwrap_or(height)) / 2.0).max(18.0).round());
+        let used = ui.scope(add).response.rect.height();
+        ui.add_space(18.0);
+        if known.is_none_or(|known| (known - used).abs() > 0.5) {
+            ui.data_mut(|data| data.insert_temp(id, used));
+            ui.ctx().request_discard("the height of the lobby changed");
+        }
+    });
 }
 
 fn margins(ui: &mut Ui, side: f32, add: impl FnOnce(&mut Ui)) {
@@ -122,17 +117,9 @@ const SWITCH: eframe::egui::Vec2 = vec2(150.0, 34.0);
 fn language_ui(ui: &mut Ui, local: &Local) -> Option<Command> {
     let words = local.words;
     let names = Language::ALL.map(Language::own_name);
-    let here = Language::ALL
-        .iter()
-        .position(|language| language.words().is(words));
-    let clicked = widgets::segmented(
-        ui,
-        words.language_switch,
-        &names,
-        here.unwrap_or(0),
-        SWITCH,
-        13.5,
-    )?;
+    let here = Language::ALL.iter().position(|language| language.words().is(words));
+    let clicked =
+        widgets::segmented(ui, words.language_switch, &names, here.unwrap_or(0), SWITCH, 13.5)?;
     let language = Language::ALL.get(clicked).copied()?;
     Some(Command::SetLanguage(Some(language)))
 }
@@ -145,28 +132,15 @@ fn preview_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local, tallest: f32)
     let (rect, _) = ui.allocate_exact_size(vec2(room, height), Sense::hover());
     let radius = 20.0;
     let corner = CornerRadius::from(radius);
-    let shadow = Shadow {
-        offset: [0, 6],
-        blur: 24,
-        ..theme::SHADOW
-    };
+    let shadow = Shadow { offset: [0, 6], blur: 24, ..theme::SHADOW };
     ui.painter().add(shadow.as_shape(rect, corner));
     ui.painter().rect_filled(rect, corner, theme::SURFACE);
     if local.own.is_some() {
-        local.own.paint(
-            ui,
-            rect,
-            Paint {
-                fit: Fit::Cover,
-                mirror: true,
-                radius,
-            },
-        );
+        local.own.paint(ui, rect, Paint { fit: Fit::Cover, mirror: true, radius });
         widgets::announce(ui, Id::unique("preview"), rect, Role::Image, words.preview);
     } else {
         let edge = Stroke::new(1.0, theme::EDGE);
-        ui.painter()
-            .rect_stroke(rect, corner, edge, StrokeKind::Inside);
+        ui.painter().rect_stroke(rect, corner, edge, StrokeKind::Inside);
         let (sentence, working) = match &snapshot.camera {
             DeviceState::Off => (words.camera_off, false),
             DeviceState::Failed(reason) => (reason.as_str(), false),
@@ -188,31 +162,16 @@ fn preview_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local, tallest: f32)
             ui.vertical_centered(|ui| ui.label(theme::plain(sentence, 15.5)));
         });
     }
-    let name = local
-        .form
-        .name
-        .as_deref()
-        .unwrap_or(&snapshot.settings.name)
-        .trim();
+    let name = local.form.name.as_deref().unwrap_or(&snapshot.settings.name).trim();
     let name = if name.is_empty() { words.you } else { name };
     // The plate may grow up to the buttons in the middle.
     let widest = room / 2.0 - bar::BUTTON - 7.0 - 16.0 - 12.0;
-    widgets::plate(
-        ui,
-        rect.left_bottom() + vec2(16.0, -16.0),
-        None,
-        name,
-        widest,
-    );
+    widgets::plate(ui, rect.left_bottom() + vec2(16.0, -16.0), None, name, widest);
     let buttons = pos2(rect.center().x, rect.bottom() - 18.0 - bar::BUTTON / 2.0);
     let step = bar::BUTTON / 2.0 + 7.0;
     let place =
         |x: f32| Rect::from_center_size(buttons + vec2(x, 0.0), vec2(bar::BUTTON, bar::BUTTON));
-    let look = if local.own.is_some() {
-        Look::OnPicture
-    } else {
-        Look::Plain
-    };
+    let look = if local.own.is_some() { Look::OnPicture } else { Look::Plain };
     let mut commands = Vec::new();
     commands.extend(bar::microphone(ui, place(-step), snapshot, local, look));
     commands.extend(bar::camera(ui, place(step), snapshot, local, look));
@@ -230,14 +189,9 @@ fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     ui.add_space(20.0);
     let tabs = [words.start_tab, words.join_tab];
     let chosen = usize::from(local.form.join);
-    if let Some(tab) = widgets::segmented(
-        ui,
-        words.lobby_heading,
-        &tabs,
-        chosen,
-        vec2(width, 42.0),
-        15.0,
-    ) {
+    if let Some(tab) =
+        widgets::segmented(ui, words.lobby_heading, &tabs, chosen, vec2(width, 42.0), 15.0)
+    {
         local.form.join = tab == 1;
     }
     ui.add_space(16.0);
@@ -252,11 +206,7 @@ fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     ui.add_space(13.0);
     commands.extend(settings::devices_ui(ui, snapshot, words, false));
     ui.add_space(22.0);
-    let label = if local.form.join {
-        words.join
-    } else {
-        words.start_call
-    };
+    let label = if local.form.join { words.join } else { words.start_call };
     let size = vec2(width, 48.0);
     let clicked =
         widgets::text_button(ui, label, Weight::Primary, size, action.is_some()).clicked();
@@ -286,11 +236,7 @@ fn host_fields(
 ) -> Option<Command> {
     let words = local.words;
     let label = widgets::caption(ui, words.room);
-    let mut room = local
-        .form
-        .room
-        .clone()
-        .unwrap_or_else(|| snapshot.proposed_room.clone());
+    let mut room = local.form.room.clone().unwrap_or_else(|| snapshot.proposed_room.clone());
     ui.horizontal(|ui| {
         let width = ui.available_width() - widgets::FIELD_HEIGHT - 8.0;
         let field = widgets::field(ui, Id::unique("room"), &mut room, "", width, ROOM_LIMIT)
@@ -329,10 +275,7 @@ fn join_fields(
     *enter |= entered(ui, &field);
     match Target::of(&local.form.target) {
         Target::Nothing => None,
-        Target::Link(target) => Some(Command::Join {
-            target,
-            server: None,
-        }),
+        Target::Link(target) => Some(Command::Join { target, server: None }),
         Target::BadLink => {
             complaint(ui, words.link_invalid);
             None
@@ -346,21 +289,12 @@ fn join_fields(
             let label = widgets::caption(ui, words.server);
             let known = snapshot.settings.server.clone().unwrap_or_default();
             let server = local.form.server.get_or_insert(known);
-            let field = widgets::field(
-                ui,
-                Id::unique("server"),
-                server,
-                words.server_hint,
-                width,
-                512,
-            )
-            .labelled_by(label.id);
+            let field =
+                widgets::field(ui, Id::unique("server"), server, words.server_hint, width, 512)
+                    .labelled_by(label.id);
             *enter |= entered(ui, &field);
             match server_address(server) {
-                Some(server) => Some(Command::Join {
-                    target,
-                    server: Some(server),
-                }),
+                Some(server) => Some(Command::Join { target, server: Some(server) }),
                 None => {
                     complaint(ui, words.server_needed);
                     None
@@ -382,11 +316,7 @@ fn name_field(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Option<Com
     if field.changed() {
         form.name = Some(name);
     }
-    if field.lost_focus() {
-        form.take_name(snapshot)
-    } else {
-        None
-    }
+    if field.lost_focus() { form.take_name(snapshot) } else { None }
 }
 
 impl Form {

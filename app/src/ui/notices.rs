@@ -29,9 +29,7 @@ pub fn notices_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
     let mut commands = Vec::new();
     let now = ui.input(|input| input.time);
     let toasts = &mut local.toasts;
-    toasts
-        .seen
-        .retain(|id, _| snapshot.notices.iter().any(|notice| notice.id == *id));
+    toasts.seen.retain(|id, _| snapshot.notices.iter().any(|notice| notice.id == *id));
     for notice in &snapshot.notices {
         let since = *toasts.seen.entry(notice.id).or_insert(now);
         if !notice.error && since.is_finite() {
@@ -41,8 +39,7 @@ pub fn notices_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
                 toasts.seen.insert(notice.id, f64::INFINITY);
                 commands.push(Command::Dismiss(notice.id));
             } else {
-                ui.ctx()
-                    .request_repaint_after(Duration::from_secs_f64(left + 0.01));
+                ui.ctx().request_repaint_after(Duration::from_secs_f64(left + 0.01));
             }
         }
     }
@@ -68,34 +65,18 @@ pub fn notices_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
 
 /// Whether the card was dismissed.
 fn card(ui: &mut Ui, notice: &Notice, width: f32, dismiss: &str) -> bool {
-    let edge = if notice.error {
-        theme::RED
-    } else {
-        theme::EDGE
-    };
+    let edge = if notice.error { theme::RED } else { theme::EDGE };
     let frame = Frame::NONE
         .fill(theme::SURFACE)
-        .stroke(Stroke::new(
-            1.0,
-            edge.gamma_multiply(if notice.error { 0.7 } else { 1.0 }),
-        ))
+        .stroke(Stroke::new(1.0, edge.gamma_multiply(if notice.error { 0.7 } else { 1.0 })))
         .corner_radius(CornerRadius::same(14))
         .shadow(theme::SHADOW)
-        .inner_margin(Margin {
-            left: 16,
-            right: 8,
-            top: 8,
-            bottom: 8,
-        });
+        .inner_margin(Margin { left: 16, right: 8, top: 8, bottom: 8 });
     let shown = frame.show(ui, |ui| {
         ui.set_width(width - 24.0);
         ui.horizontal(|ui| {
             let (dot, _) = ui.allocate_exact_size(vec2(14.0, 32.0), Sense::hover());
-            let colour = if notice.error {
-                theme::RED
-            } else {
-                theme::ACCENT
-            };
+            let colour = if notice.error { theme::RED } else { theme::ACCENT };
             ui.painter().circle_filled(dot.center(), 4.5, colour);
             let text_width = ui.available_width() - 44.0;
             ui.allocate_ui_with_layout(
@@ -109,27 +90,19 @@ fn card(ui: &mut Ui, notice: &Notice, width: f32, dismiss: &str) -> bool {
             let (rect, response) = ui.allocate_exact_size(vec2(32.0, 32.0), Sense::click());
             response.widget_info(|| WidgetInfo::labeled(Role::Button, true, dismiss));
             if response.hovered() {
-                ui.painter()
-                    .circle_filled(rect.center(), 15.0, theme::FIELD_HOVER);
+                ui.painter().circle_filled(rect.center(), 15.0, theme::FIELD_HOVER);
             }
             let place = square(rect, 18.0);
             Icon::Close.paint(ui.painter(), place, theme::TEXT_WEAK, theme::SURFACE);
             widgets::focus_ring(ui, &response, rect.shrink(3.0), 13.0);
-            response
-                .on_hover_cursor(CursorIcon::PointingHand)
-                .on_hover_text(dismiss)
-                .clicked()
+            response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(dismiss).clicked()
         })
         .inner
     });
     // Read out as it appears.
     let node = shown.response.id;
     ui.ctx().accesskit_node_builder(node, |node| {
-        node.set_role(if notice.error {
-            Role::Alert
-        } else {
-            Role::Status
-        });
+        node.set_role(if notice.error { Role::Alert } else { Role::Status });
     });
     shown.inner
 }

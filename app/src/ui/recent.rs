@@ -24,9 +24,7 @@ pub fn recent_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Com
     ui.add_space(26.0);
     ui.label(theme::weak(words.recent_rooms, 13.0));
     ui.add_space(10.0);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(10.0, 10.0);
         for room in rooms {
@@ -49,10 +47,7 @@ fn rejoin(room: &RecentRoom) -> Command {
     if room.hosted {
         Command::Host { room: target }
     } else {
-        Command::Join {
-            target,
-            server: room.server.clone(),
-        }
+        Command::Join { target, server: room.server.clone() }
     }
 }
 
@@ -72,30 +67,16 @@ fn chip(ui: &mut Ui, title: &str, detail: &str, label: &str) -> bool {
     let (rect, response) = ui.allocate_exact_size(vec2(width, 52.0), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), label));
     let active = response.hovered() || response.has_focus();
-    let fill = if active {
-        theme::FIELD_HOVER
-    } else {
-        theme::SURFACE
-    };
+    let fill = if active { theme::FIELD_HOVER } else { theme::SURFACE };
     let corner = CornerRadius::same(12);
     let edge = Stroke::new(1.0, theme::EDGE);
-    ui.painter()
-        .rect(rect, corner, fill, edge, StrokeKind::Inside);
+    ui.painter().rect(rect, corner, fill, edge, StrokeKind::Inside);
     let left = rect.left() + 14.0;
-    ui.painter().galley(
-        pos2(left, rect.center().y - title.size().y - 0.5),
-        title,
-        theme::TEXT,
-    );
-    ui.painter()
-        .galley(pos2(left, rect.center().y + 2.5), detail, theme::TEXT_WEAK);
+    ui.painter().galley(pos2(left, rect.center().y - title.size().y - 0.5), title, theme::TEXT);
+    ui.painter().galley(pos2(left, rect.center().y + 2.5), detail, theme::TEXT_WEAK);
     let arrow =
         Rect::from_center_size(pos2(rect.right() - 20.0, rect.center().y), vec2(18.0, 18.0));
-    let colour = if active {
-        theme::ACCENT_HOVER
-    } else {
-        theme::TEXT_WEAK
-    };
+    let colour = if active { theme::ACCENT_HOVER } else { theme::TEXT_WEAK };
     Icon::Go.paint(ui.painter(), square(arrow, 16.0), colour, fill);
     widgets::focus_ring(ui, &response, rect, 12.0);
     response.on_hover_cursor(CursorIcon::PointingHand).clicked()

@@ -85,12 +85,8 @@ impl Picker<'_> {
                 vec2(24.0, widgets::FIELD_HEIGHT),
                 eframe::egui::Sense::hover(),
             );
-            let icon = square(
-                Rect::from_center_size(place.center(), vec2(22.0, 22.0)),
-                21.0,
-            );
-            self.icon
-                .paint(ui.painter(), icon, theme::TEXT_WEAK, theme::BACKGROUND);
+            let icon = square(Rect::from_center_size(place.center(), vec2(22.0, 22.0)), 21.0);
+            self.icon.paint(ui.painter(), icon, theme::TEXT_WEAK, theme::BACKGROUND);
             ui.spacing_mut().interact_size.y = widgets::FIELD_HEIGHT;
             let width = ui.available_width();
             let response = ComboBox::from_id_salt(("picker", self.icon as u8))
@@ -145,21 +141,13 @@ impl Picker<'_> {
             return None;
         }
         let mut picked = None;
-        let known = self
-            .chosen
-            .filter(|id| self.devices.iter().any(|device| device.id == *id));
-        if ui
-            .selectable_label(known.is_none(), words.system_default)
-            .clicked()
-        {
+        let known = self.chosen.filter(|id| self.devices.iter().any(|device| device.id == *id));
+        if ui.selectable_label(known.is_none(), words.system_default).clicked() {
             picked = Some(None);
         }
         for device in self.devices {
             let selected = known == Some(device.id.as_str());
-            if ui
-                .selectable_label(selected, device.name.as_str())
-                .clicked()
-            {
+            if ui.selectable_label(selected, device.name.as_str()).clicked() {
                 picked = Some(Some(device.id.clone()));
             }
         }

@@ -41,27 +41,18 @@ impl Stage {
                 frames.lock().unwrap().push(frame.strip);
             })),
         });
-        let harness = Harness::builder()
-            .with_size(size)
-            .allow_missing_glyphs()
-            .build_ui_state(
-                move |ui, window: &mut Option<Window>| {
-                    if let Some(init) = init.take() {
-                        // Fonts are in force from the next frame on.
-                        *window = Some(Window::new(ui.ctx(), None, init));
-                    } else if let Some(window) = window {
-                        window.show(ui);
-                    }
-                },
-                None,
-            );
-        let mut stage = Self {
-            harness,
-            shared,
-            pictures,
-            asked,
-            shown,
-        };
+        let harness = Harness::builder().with_size(size).allow_missing_glyphs().build_ui_state(
+            move |ui, window: &mut Option<Window>| {
+                if let Some(init) = init.take() {
+                    // Fonts are in force from the next frame on.
+                    *window = Some(Window::new(ui.ctx(), None, init));
+                } else if let Some(window) = window {
+                    window.show(ui);
+                }
+            },
+            None,
+        );
+        let mut stage = Self { harness, shared, pictures, asked, shown };
         stage.settle();
         stage
     }
@@ -87,8 +78,7 @@ impl Stage {
     fn type_into(&mut self, label: &str, text: &str) {
         self.harness.get_by_label(label).focus();
         self.harness.run_steps(2);
-        self.harness
-            .key_press_modifiers(egui::Modifiers::COMMAND, Key::A);
+        self.harness.key_press_modifiers(egui::Modifiers::COMMAND, Key::A);
         self.harness.run_steps(2);
         self.harness.get_by_label(label).type_text(text);
         self.settle();
@@ -100,10 +90,7 @@ impl Stage {
     }
 
     fn sees(&self, label: &str) -> bool {
-        self.harness
-            .query_all_by_label_contains(label)
-            .next()
-            .is_some()
+        self.harness.query_all_by_label_contains(label).next().is_some()
     }
 
     /// What was asked for since the last time.
@@ -128,15 +115,9 @@ fn english() -> &'static Words {
 }
 
 fn in_lobby() -> Snapshot {
-    let settings = Settings {
-        language: Some(Language::English),
-        ..Settings::default()
-    };
-    let device = |name: &str| Device {
-        id: format!("id of {name}"),
-        name: name.into(),
-        default: false,
-    };
+    let settings = Settings { language: Some(Language::English), ..Settings::default() };
+    let device =
+        |name: &str| Device { id: format!("id of {name}"), name: name.into(), default: false };
     Snapshot {
         settings: Arc::new(settings),
         devices: Arc::new(DeviceList {
@@ -154,15 +135,8 @@ fn in_lobby() -> Snapshot {
 
 fn in_call() -> Snapshot {
     Snapshot {
-        phase: Phase::InCall {
-            room: "tea".into(),
-            since: Instant::now(),
-        },
-        peer: Some(Peer {
-            name: "韩梅梅".into(),
-            audio: true,
-            video: true,
-        }),
+        phase: Phase::InCall { room: "tea".into(), since: Instant::now() },
+        peer: Some(Peer { name: "韩梅梅".into(), audio: true, video: true }),
         ..in_lobby()
     }
 }
@@ -171,30 +145,15 @@ fn in_call() -> Snapshot {
 fn a_call_is_started_in_the_room_that_was_typed() {
     let mut stage = Stage::new(in_lobby());
     stage.click(english().start_call);
-    assert_eq!(
-        stage.asked(),
-        [Command::Host {
-            room: "maple-river".into()
-        }]
-    );
+    assert_eq!(stage.asked(), [Command::Host { room: "maple-river".into() }]);
     stage.type_into(english().room, "tea-house");
     stage.click(english().start_call);
-    assert_eq!(
-        stage.asked(),
-        [Command::Host {
-            room: "tea-house".into()
-        }]
-    );
+    assert_eq!(stage.asked(), [Command::Host { room: "tea-house".into() }]);
     stage.click(english().new_name);
     assert_eq!(stage.asked(), [Command::ProposeRoom]);
     stage.publish(|snapshot| snapshot.proposed_room = "quiet-fox".into());
     stage.click(english().start_call);
-    assert_eq!(
-        stage.asked(),
-        [Command::Host {
-            room: "quiet-fox".into()
-        }]
-    );
+    assert_eq!(stage.asked(), [Command::Host { room: "quiet-fox".into() }]);
 }
 
 #[test]
@@ -214,13 +173,7 @@ fn a_pasted_link_is_joined() {
     assert!(!stage.sees(english().server));
     stage.click(english().join);
     let target = "http://10.0.0.2:8080/room/tea".to_owned();
-    assert_eq!(
-        stage.asked(),
-        [Command::Join {
-            target,
-            server: None
-        }]
-    );
+    assert_eq!(stage.asked(), [Command::Join { target, server: None }]);
 }
 
 #[test]
@@ -245,12 +198,7 @@ fn the_name_is_saved_when_the_field_is_left() {
     stage.press(Key::Tab);
     assert_eq!(stage.asked(), [Command::SetName("李雷".into())]);
     stage.click(english().start_call);
-    assert_eq!(
-        stage.asked(),
-        [Command::Host {
-            room: "maple-river".into()
-        }]
-    );
+    assert_eq!(stage.asked(), [Command::Host { room: "maple-river".into() }]);
 }
 
 #[test]
@@ -269,10 +217,7 @@ fn microphone_and_camera_are_switched_by_button_and_key() {
     assert!(stage.sees(english().camera_off));
     stage.click(english().turn_microphone_on);
     stage.click(english().turn_camera_on);
-    assert_eq!(
-        stage.asked(),
-        [Command::SetMicrophone(true), Command::SetCamera(true)]
-    );
+    assert_eq!(stage.asked(), [Command::SetMicrophone(true), Command::SetCamera(true)]);
 }
 
 #[test]
@@ -288,10 +233,7 @@ fn letters_typed_into_a_field_are_no_shortcuts() {
     }
     stage.settle();
     let switched = |command: &Command| {
-        matches!(
-            command,
-            Command::SetMicrophone(_) | Command::SetCamera(_) | Command::HangUp
-        )
+        matches!(command, Command::SetMicrophone(_) | Command::SetCamera(_) | Command::HangUp)
     };
     assert!(!stage.asked().iter().any(switched));
 }
@@ -311,30 +253,15 @@ fn another_camera_is_chosen_from_the_list() {
     let mut stage = Stage::new(in_lobby());
     let picker = |stage: &Stage| {
         let role = egui::Role::ComboBox;
-        stage
-            .harness
-            .get_by_role_and_label(role, english().camera)
-            .click();
+        stage.harness.get_by_role_and_label(role, english().camera).click();
     };
     picker(&stage);
     stage.settle();
-    assert_eq!(
-        stage.asked(),
-        [Command::RefreshDevices],
-        "a list that opens is a fresh one"
-    );
+    assert_eq!(stage.asked(), [Command::RefreshDevices], "a list that opens is a fresh one");
     stage.click("Back");
-    assert_eq!(
-        stage.asked(),
-        [Command::ChooseCamera(Some("id of Back".into()))]
-    );
-    let speaker = stage
-        .harness
-        .get_by_role_and_label(egui::Role::ComboBox, english().speaker);
-    assert_eq!(
-        speaker.value().as_deref(),
-        Some(english().no_speaker_listed)
-    );
+    assert_eq!(stage.asked(), [Command::ChooseCamera(Some("id of Back".into()))]);
+    let speaker = stage.harness.get_by_role_and_label(egui::Role::ComboBox, english().speaker);
+    assert_eq!(speaker.value().as_deref(), Some(english().no_speaker_listed));
 }
 
 #[test]
@@ -342,10 +269,7 @@ fn a_recent_room_is_one_click_away() {
     let mut lobby = in_lobby();
     let mut settings = (*lobby.settings).clone();
     let target = "http://10.0.0.2:8080/room/tea".to_owned();
-    settings.remember_room(RecentRoom {
-        target: target.clone(),
-        ..RecentRoom::default()
-    });
+    settings.remember_room(RecentRoom { target: target.clone(), ..RecentRoom::default() });
     settings.remember_room(RecentRoom {
         target: "quiet-fox".into(),
         hosted: true,
@@ -355,15 +279,8 @@ fn a_recent_room_is_one_click_away() {
     let mut stage = Stage::new(lobby);
     stage.click(&english().rejoin("tea"));
     stage.click(&english().rejoin("quiet-fox"));
-    let expected = [
-        Command::Join {
-            target,
-            server: None,
-        },
-        Command::Host {
-            room: "quiet-fox".into(),
-        },
-    ];
+    let expected =
+        [Command::Join { target, server: None }, Command::Host { room: "quiet-fox".into() }];
     assert_eq!(stage.asked(), expected);
 }
 
@@ -371,28 +288,19 @@ fn a_recent_room_is_one_click_away() {
 fn waiting_shows_the_link_copies_it_and_can_be_cancelled() {
     let link = "http://192.168.1.7:8080/room/maple-river";
     let mut lobby = in_lobby();
-    lobby.phase = Phase::Waiting {
-        room: "maple-river".into(),
-        invite: Some(link.into()),
-    };
+    lobby.phase = Phase::Waiting { room: "maple-river".into(), invite: Some(link.into()) };
     let mut stage = Stage::new(lobby);
     assert!(stage.sees(english().waiting) && stage.sees(link));
     stage.harness.get_by_label(english().copy).click();
     let mut copied = Vec::new();
     for _ in 0..4 {
         stage.harness.step();
-        copied.extend(
-            stage
-                .harness
-                .output()
-                .platform_output
-                .commands
-                .iter()
-                .filter_map(|command| match command {
-                    egui::OutputCommand::CopyText(text) => Some(text.clone()),
-                    _ => None,
-                }),
-        );
+        copied.extend(stage.harness.output().platform_output.commands.iter().filter_map(
+            |command| match command {
+                egui::OutputCommand::CopyText(text) => Some(text.clone()),
+                _ => None,
+            },
+        ));
     }
     assert_eq!(copied, [link]);
     assert!(stage.sees(english().copied));
@@ -400,10 +308,7 @@ fn waiting_shows_the_link_copies_it_and_can_be_cancelled() {
     stage.press(Key::Escape);
     assert_eq!(stage.asked(), [Command::HangUp, Command::HangUp]);
     stage.publish(|snapshot| {
-        snapshot.phase = Phase::Waiting {
-            room: "maple-river".into(),
-            invite: None,
-        };
+        snapshot.phase = Phase::Waiting { room: "maple-river".into(), invite: None };
     });
     assert!(stage.sees("no link to send"));
 }
@@ -415,20 +320,13 @@ fn in_a_call_the_other_is_seen_and_the_bar_works() {
     stage.show_remote(7);
     stage.show_remote(8);
     assert_eq!(*stage.shown.lock().unwrap(), [Some(7), Some(8)]);
-    assert_eq!(
-        stage.harness.state().as_ref().map(Window::remote_shown),
-        Some(2)
-    );
+    assert_eq!(stage.harness.state().as_ref().map(Window::remote_shown), Some(2));
     assert!(stage.sees(english().remote_picture));
     assert!(stage.sees("韩梅梅") && stage.sees(english().encrypted));
     stage.click(english().turn_microphone_off);
     stage.click(english().turn_camera_off);
     stage.click(english().hang_up);
-    let expected = [
-        Command::SetMicrophone(false),
-        Command::SetCamera(false),
-        Command::HangUp,
-    ];
+    let expected = [Command::SetMicrophone(false), Command::SetCamera(false), Command::HangUp];
     assert_eq!(stage.asked(), expected);
 }
 
@@ -438,10 +336,7 @@ fn the_bar_hides_but_stays_within_reach_of_assistive_technology() {
     stage.show_remote(1);
     // Far beyond the three seconds, a quarter at a time.
     stage.harness.run_steps(40);
-    stage
-        .harness
-        .get_by_label(english().hang_up)
-        .click_accesskit();
+    stage.harness.get_by_label(english().hang_up).click_accesskit();
     stage.settle();
     assert_eq!(stage.asked(), [Command::HangUp]);
 }
@@ -463,18 +358,11 @@ fn what_the_other_switched_off_is_shown() {
     let mut stage = Stage::new(in_call());
     stage.show_remote(1);
     stage.publish(|snapshot| {
-        snapshot.peer = Some(Peer {
-            name: String::new(),
-            audio: false,
-            video: false,
-        });
+        snapshot.peer = Some(Peer { name: String::new(), audio: false, video: false });
     });
     assert!(stage.sees(english().peer_camera_off));
     assert!(stage.sees(english().peer_muted) && stage.sees(english().the_other));
-    assert!(
-        !stage.sees(english().remote_picture),
-        "not a frozen picture"
-    );
+    assert!(!stage.sees(english().remote_picture), "not a frozen picture");
 }
 
 #[test]
@@ -507,24 +395,13 @@ fn devices_can_be_changed_during_a_call() {
     let mut stage = Stage::new(in_call());
     stage.click(english().devices);
     let role = egui::Role::ComboBox;
-    stage
-        .harness
-        .get_by_role_and_label(role, english().camera)
-        .click();
+    stage.harness.get_by_role_and_label(role, english().camera).click();
     stage.settle();
     assert_eq!(stage.asked(), [Command::RefreshDevices]);
     stage.click("Front");
-    assert_eq!(
-        stage.asked(),
-        [Command::ChooseCamera(Some("id of Front".into()))]
-    );
+    assert_eq!(stage.asked(), [Command::ChooseCamera(Some("id of Front".into()))]);
     stage.press(Key::Escape);
-    assert!(
-        stage
-            .harness
-            .query_by_role_and_label(role, english().camera)
-            .is_none()
-    );
+    assert!(stage.harness.query_by_role_and_label(role, english().camera).is_none());
     assert!(!stage.sees(english().leave_question));
 }
 
@@ -534,10 +411,7 @@ fn connecting_and_reconnecting_are_said_in_words() {
     stage.show_remote(1);
     stage.publish(|snapshot| snapshot.phase = Phase::Reconnecting { room: "tea".into() });
     assert!(stage.sees(english().reconnecting) && stage.sees(english().reconnecting_explained));
-    assert!(
-        stage.sees(english().remote_picture),
-        "the last picture stays, dimmed"
-    );
+    assert!(stage.sees(english().remote_picture), "the last picture stays, dimmed");
     stage.publish(|snapshot| snapshot.phase = Phase::Connecting { room: "tea".into() });
     assert!(stage.sees(english().connecting));
 }
@@ -545,20 +419,12 @@ fn connecting_and_reconnecting_are_said_in_words() {
 #[test]
 fn notices_are_dismissed_by_hand_and_news_goes_by_itself() {
     let mut stage = Stage::new(in_lobby());
-    let error = Notice {
-        id: 4,
-        error: true,
-        text: "The room tea is full.".into(),
-    };
+    let error = Notice { id: 4, error: true, text: "The room tea is full.".into() };
     stage.publish(|snapshot| snapshot.notices = vec![error]);
     assert!(stage.sees("The room tea is full."));
     stage.click(english().dismiss);
     assert_eq!(stage.asked(), [Command::Dismiss(4)]);
-    let news = Notice {
-        id: 5,
-        error: false,
-        text: "Ann left the call.".into(),
-    };
+    let news = Notice { id: 5, error: false, text: "Ann left the call.".into() };
     stage.publish(|snapshot| snapshot.notices = vec![news]);
     assert_eq!(stage.asked(), []);
     stage.harness.run_steps(40);
@@ -569,29 +435,18 @@ fn notices_are_dismissed_by_hand_and_news_goes_by_itself() {
 fn the_language_is_switched_and_every_view_speaks_it() {
     let mut stage = Stage::new(in_lobby());
     stage.click(Language::Chinese.own_name());
-    assert_eq!(
-        stage.asked(),
-        [Command::SetLanguage(Some(Language::Chinese))]
-    );
+    assert_eq!(stage.asked(), [Command::SetLanguage(Some(Language::Chinese))]);
     let here = words(Language::Chinese);
-    let settings = Settings {
-        language: Some(Language::Chinese),
-        ..Settings::default()
-    };
+    let settings = Settings { language: Some(Language::Chinese), ..Settings::default() };
     stage.publish(|snapshot| snapshot.settings = Arc::new(settings));
     assert!(stage.sees(here.lobby_heading) && !stage.sees(english().lobby_heading));
     stage.publish(|snapshot| {
-        snapshot.phase = Phase::Waiting {
-            room: "茶".into(),
-            invite: Some("http://h/room/茶".into()),
-        };
+        snapshot.phase =
+            Phase::Waiting { room: "茶".into(), invite: Some("http://h/room/茶".into()) };
     });
     assert!(stage.sees(here.waiting) && stage.sees(here.copy));
     stage.publish(|snapshot| {
-        snapshot.phase = Phase::InCall {
-            room: "茶".into(),
-            since: Instant::now(),
-        };
+        snapshot.phase = Phase::InCall { room: "茶".into(), since: Instant::now() };
         snapshot.peer = Some(Peer::default());
     });
     assert!(stage.sees(here.hang_up) && stage.sees(here.encrypted));
@@ -605,34 +460,19 @@ fn every_view_fits_the_smallest_window() {
     for phase in [
         Phase::Lobby,
         Phase::Joining { room: room.clone() },
-        Phase::Waiting {
-            room: room.clone(),
-            invite: link,
-        },
+        Phase::Waiting { room: room.clone(), invite: link },
         Phase::Connecting { room: room.clone() },
-        Phase::InCall {
-            room: room.clone(),
-            since: Instant::now(),
-        },
+        Phase::InCall { room: room.clone(), since: Instant::now() },
         Phase::Reconnecting { room },
     ] {
         let [width, height] = super::SMALLEST_SIZE;
         let size = vec2(width, height);
-        let stage = Stage::sized(
-            Snapshot {
-                phase: phase.clone(),
-                ..in_call()
-            },
-            size,
-        );
+        let stage = Stage::sized(Snapshot { phase: phase.clone(), ..in_call() }, size);
         let mut buttons = 0;
         for node in stage.harness.query_all_by_role(egui::Role::Button) {
             let rect = node.rect();
             buttons += 1;
-            assert!(
-                rect.left() >= 0.0 && rect.right() <= width,
-                "{phase:?}: {rect:?}"
-            );
+            assert!(rect.left() >= 0.0 && rect.right() <= width, "{phase:?}: {rect:?}");
         }
         assert!(buttons >= 3, "{phase:?}");
     }

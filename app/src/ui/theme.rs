@@ -46,9 +46,7 @@ pub fn semibold() -> FontFamily {
 
 /// Words in the heavier cut.
 pub fn strong(text: impl Into<String>, size: f32) -> RichText {
-    RichText::new(text)
-        .font(FontId::new(size, semibold()))
-        .color(TEXT)
+    RichText::new(text).font(FontId::new(size, semibold())).color(TEXT)
 }
 
 /// Words in the plain cut.
@@ -92,20 +90,11 @@ fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     let cuts: [(&str, &'static [u8]); 2] = [
         ("Inter", include_bytes!("../../assets/Inter-Regular.otf")),
-        (
-            "Inter SemiBold",
-            include_bytes!("../../assets/Inter-SemiBold.otf"),
-        ),
+        ("Inter SemiBold", include_bytes!("../../assets/Inter-SemiBold.otf")),
     ];
-    let fallback = fonts
-        .families
-        .get(&FontFamily::Proportional)
-        .cloned()
-        .unwrap_or_default();
+    let fallback = fonts.families.get(&FontFamily::Proportional).cloned().unwrap_or_default();
     for ((name, bytes), family) in cuts.into_iter().zip([FontFamily::Proportional, semibold()]) {
-        fonts
-            .font_data
-            .insert(name.to_owned(), Arc::new(FontData::from_static(bytes)));
+        fonts.font_data.insert(name.to_owned(), Arc::new(FontData::from_static(bytes)));
         let mut order = vec![name.to_owned()];
         order.extend(fallback.iter().cloned());
         fonts.families.insert(family, order);
@@ -114,18 +103,10 @@ fn fonts() -> FontDefinitions {
 }
 
 fn style(style: &mut egui::Style) {
-    style
-        .text_styles
-        .insert(TextStyle::Body, FontId::proportional(15.0));
-    style
-        .text_styles
-        .insert(TextStyle::Button, FontId::proportional(15.0));
-    style
-        .text_styles
-        .insert(TextStyle::Small, FontId::proportional(12.5));
-    style
-        .text_styles
-        .insert(TextStyle::Heading, FontId::new(28.0, semibold()));
+    style.text_styles.insert(TextStyle::Body, FontId::proportional(15.0));
+    style.text_styles.insert(TextStyle::Button, FontId::proportional(15.0));
+    style.text_styles.insert(TextStyle::Small, FontId::proportional(12.5));
+    style.text_styles.insert(TextStyle::Heading, FontId::new(28.0, semibold()));
     style.spacing.item_spacing = vec2(8.0, 0.0);
     style.spacing.button_padding = vec2(14.0, 8.0);
     style.spacing.menu_margin = Margin::same(6);
@@ -166,9 +147,5 @@ fn style(style: &mut egui::Style) {
 }
 
 /// Under what floats.
-pub const SHADOW: Shadow = Shadow {
-    offset: [0, 8],
-    blur: 28,
-    spread: 0,
-    color: Color32::from_black_alpha(140),
-};
+pub const SHADOW: Shadow =
+    Shadow { offset: [0, 8], blur: 28, spread: 0, color: Color32::from_black_alpha(140) };

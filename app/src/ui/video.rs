@@ -55,11 +55,7 @@ impl Renderer {
         }
         let software = ["llvmpipe", "softpipe", "swiftshader", "software rasterizer"];
         let name = gl_renderer.to_lowercase();
-        if software.iter().any(|known| name.contains(known)) {
-            Self::Rgba
-        } else {
-            Self::Yuv
-        }
+        if software.iter().any(|known| name.contains(known)) { Self::Rgba } else { Self::Yuv }
     }
 }
 
@@ -76,11 +72,7 @@ impl Fit {
     /// Cover, but a portrait picture in a landscape place (a phone's) is shown whole.
     pub fn for_call(picture: Vec2, place: Vec2) -> Self {
         let portrait = picture.y > picture.x;
-        if portrait && place.x > place.y {
-            Self::Contain
-        } else {
-            Self::Cover
-        }
+        if portrait && place.x > place.y { Self::Contain } else { Self::Cover }
     }
 
     /// Where to paint a picture of `picture`'s shape in `place`, and which part of it (0 to 1).
@@ -92,23 +84,12 @@ impl Fit {
         let ratio = (picture.x / picture.y) / (place.width() / place.height());
         match self {
             Self::Cover => {
-                let part = if ratio > 1.0 {
-                    vec2(1.0 / ratio, 1.0)
-                } else {
-                    vec2(1.0, ratio)
-                };
+                let part = if ratio > 1.0 { vec2(1.0 / ratio, 1.0) } else { vec2(1.0, ratio) };
                 (place, Rect::from_center_size(whole.center(), part))
             }
             Self::Contain => {
-                let share = if ratio > 1.0 {
-                    vec2(1.0, 1.0 / ratio)
-                } else {
-                    vec2(ratio, 1.0)
-                };
-                (
-                    Rect::from_center_size(place.center(), place.size() * share),
-                    whole,
-                )
+                let share = if ratio > 1.0 { vec2(1.0, 1.0 / ratio) } else { vec2(ratio, 1.0) };
+                (Rect::from_center_size(place.center(), place.size() * share), whole)
             }
         }
     }
@@ -199,9 +180,7 @@ impl Picture {
 
     /// The picture's size in pixels.
     pub fn size(&self) -> Option<Vec2> {
-        self.newest
-            .as_ref()
-            .map(|frame| vec2(frame.width() as f32, frame.height() as f32))
+        self.newest.as_ref().map(|frame| vec2(frame.width() as f32, frame.height() as f32))
     }
 
     /// Paints the newest frame into `place`; nothing if there is none.
@@ -218,9 +197,7 @@ impl Picture {
         match self.renderer {
             Renderer::Yuv => {
                 let generation = self.generation;
-                let shape = self
-                    .planes
-                    .shape(frame, generation, rect, part, paint.radius, hook);
+                let shape = self.planes.shape(frame, generation, rect, part, paint.radius, hook);
                 ui.painter().add(shape);
             }
             Renderer::Rgba => {
@@ -253,21 +230,14 @@ impl Picture {
     fn upload_rgba(&mut self, ctx: &egui::Context, frame: &Frame) -> egui::TextureId {
         let size = [frame.width() as usize, frame.height() as usize];
         let generation = self.generation;
-        let fresh = self
-            .rgba
-            .as_ref()
-            .is_none_or(|rgba| rgba.texture.size() != size);
+        let fresh = self.rgba.as_ref().is_none_or(|rgba| rgba.texture.size() != size);
         if fresh {
             let mut image = Arc::new(ColorImage::filled(size, Color32::BLACK));
             convert(frame, &mut image);
             let options = TextureOptions::LINEAR;
             let data = ImageData::Color(Arc::clone(&image));
             let texture = ctx.load_texture(self.name, data, options);
-            let rgba = self.rgba.insert(Rgba {
-                texture,
-                image,
-                generation,
-            });
+            let rgba = self.rgba.insert(Rgba { texture, image, generation });
             return rgba.texture.id();
         }
         let Some(rgba) = &mut self.rgba else {
@@ -278,8 +248,7 @@ impl Picture {
             convert(frame, &mut rgba.image);
             // A whole `set` would allocate the texture anew for each frame.
             let data = ImageData::Color(Arc::clone(&rgba.image));
-            rgba.texture
-                .set_partial([0, 0], data, TextureOptions::LINEAR);
+            rgba.texture.set_partial([0, 0], data, TextureOptions::LINEAR);
         }
         rgba.texture.id()
     }
@@ -329,15 +298,9 @@ mod tests {
 
     #[test]
     fn software_opengl_gets_rgba() {
-        assert_eq!(
-            Renderer::of("llvmpipe (LLVM 15.0.6, 256 bits)", None),
-            Renderer::Rgba
-        );
+        assert_eq!(Renderer::of("llvmpipe (LLVM 15.0.6, 256 bits)", None), Renderer::Rgba);
         assert_eq!(Renderer::of("Google SwiftShader", Some("")), Renderer::Rgba);
-        assert_eq!(
-            Renderer::of("Mesa Intel(R) UHD Graphics 620", None),
-            Renderer::Yuv
-        );
+        assert_eq!(Renderer::of("Mesa Intel(R) UHD Graphics 620", None), Renderer::Yuv);
         assert_eq!(Renderer::of("llvmpipe", Some("yuv")), Renderer::Yuv);
         assert_eq!(Renderer::of("NVIDIA", Some("rgba")), Renderer::Rgba);
         assert_eq!(Renderer::of("NVIDIA", Some("vulkan")), Renderer::Yuv);
@@ -349,10 +312,7 @@ mod tests {
         assert_eq!(Fit::for_call(vec2(1280.0, 720.0), window), Fit::Cover);
         assert_eq!(Fit::for_call(vec2(640.0, 480.0), window), Fit::Cover);
         assert_eq!(Fit::for_call(vec2(720.0, 1280.0), window), Fit::Contain);
-        assert_eq!(
-            Fit::for_call(vec2(720.0, 1280.0), vec2(480.0, 900.0)),
-            Fit::Cover
-        );
+        assert_eq!(Fit::for_call(vec2(720.0, 1280.0), vec2(480.0, 900.0)), Fit::Cover);
     }
 
     #[test]
@@ -367,10 +327,7 @@ mod tests {
     fn containing_leaves_bars() {
         let place = Rect::from_min_size(pos2(10.0, 0.0), vec2(100.0, 100.0));
         let (rect, part) = Fit::Contain.layout(vec2(100.0, 200.0), place);
-        assert_eq!(
-            rect,
-            Rect::from_min_size(pos2(35.0, 0.0), vec2(50.0, 100.0))
-        );
+        assert_eq!(rect, Rect::from_min_size(pos2(35.0, 0.0), vec2(50.0, 100.0)));
         assert_eq!(part.size(), vec2(1.0, 1.0));
     }
 

@@ -63,32 +63,19 @@ impl Planes {
         hook: Option<ShownHook>,
     ) -> Shape {
         let planes = self.clone();
-        let job = Job {
-            frame,
-            generation,
-            part,
-            radius,
-        };
+        let job = Job { frame, generation, part, radius };
         let callback = CallbackFn::new(move |info: PaintCallbackInfo, painter: &Painter| {
             planes.paint(painter.gl(), &info, &job);
             if let Some(hook) = &hook {
                 hook(&job.frame);
             }
         });
-        Shape::Callback(PaintCallback {
-            rect,
-            callback: Arc::new(callback),
-        })
+        Shape::Callback(PaintCallback { rect, callback: Arc::new(callback) })
     }
 
     /// Frees textures and shader.
     pub fn destroy(&self, gl: &glow::Context) {
-        let taken = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .resources
-            .take();
+        let taken = self.state.lock().unwrap_or_else(PoisonError::into_inner).resources.take();
         if let Some(resources) = taken {
             // SAFETY: called with the window's context current; the names are ours.
             unsafe {
@@ -170,10 +157,7 @@ impl Resources {
         unsafe {
             let program = gl.create_program()?;
             let mut shaders = Vec::new();
-            for (kind, body) in [
-                (glow::VERTEX_SHADER, VERTEX),
-                (glow::FRAGMENT_SHADER, FRAGMENT),
-            ] {
+            for (kind, body) in [(glow::VERTEX_SHADER, VERTEX), (glow::FRAGMENT_SHADER, FRAGMENT)] {
                 let shader = gl.create_shader(kind)?;
                 gl.shader_source(shader, &format!("{head}{precision}{body}"));
                 gl.compile_shader(shader);
@@ -192,18 +176,8 @@ impl Resources {
                 gl.delete_shader(shader);
             }
             let vertex_array = gl.create_vertex_array()?;
-            let textures = [
-                gl.create_texture()?,
-                gl.create_texture()?,
-                gl.create_texture()?,
-            ];
-            Ok(Self {
-                program,
-                vertex_array,
-                textures,
-                size: (0, 0),
-                generation: 0,
-            })
+            let textures = [gl.create_texture()?, gl.create_texture()?, gl.create_texture()?];
+            Ok(Self { program, vertex_array, textures, size: (0, 0), generation: 0 })
         }
     }
 
@@ -216,11 +190,8 @@ impl Resources {
         let size = (frame.width(), frame.height());
         let fresh = std::mem::replace(&mut self.size, size) != size;
         let chroma = (frame.chroma_width(), frame.chroma_height());
-        for ((texture, plane), (width, height)) in self
-            .textures
-            .iter()
-            .zip(frame.planes())
-            .zip([size, chroma, chroma])
+        for ((texture, plane), (width, height)) in
+            self.textures.iter().zip(frame.planes()).zip([size, chroma, chroma])
         {
             let (width, height) = (width as i32, height as i32);
             let data = glow::PixelUnpackData::Slice(Some(plane));
@@ -262,9 +233,7 @@ impl Resources {
         // Chroma planes of odd sizes reach half a pixel beyond the picture.
         let chroma_x = frame.width() as f32 / (frame.chroma_width() * 2) as f32;
         let chroma_y = frame.height() as f32 / (frame.chroma_height() * 2) as f32;
-        let radius = (job.radius * info.pixels_per_point)
-            .min(width / 2.0)
-            .min(height / 2.0);
+        let radius = (job.radius * info.pixels_per_point).min(width / 2.0).min(height / 2.0);
         let part = job.part;
         // SAFETY: the context is current inside a paint callback; program, textures and vertex
         // array are ours and alive. egui sets its own state again afterwards.

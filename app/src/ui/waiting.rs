@@ -20,17 +20,8 @@ pub fn waiting_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
     let area = ui.max_rect();
     let mut commands = Vec::new();
     if local.own.is_some() {
-        local.own.paint(
-            ui,
-            area,
-            Paint {
-                fit: Fit::Cover,
-                mirror: true,
-                radius: 0.0,
-            },
-        );
-        ui.painter()
-            .rect_filled(area, 0.0, Color32::from_black_alpha(150));
+        local.own.paint(ui, area, Paint { fit: Fit::Cover, mirror: true, radius: 0.0 });
+        ui.painter().rect_filled(area, 0.0, Color32::from_black_alpha(150));
     }
     let bar = bar::place(area, bar::Leave::Elsewhere);
     let width = (area.width() - 40.0).min(560.0);
@@ -66,14 +57,7 @@ pub fn waiting_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Co
             ui.ctx().request_discard("the height of the card changed");
         }
     });
-    commands.extend(bar::bar_ui(
-        ui,
-        area,
-        snapshot,
-        local,
-        bar::Leave::Elsewhere,
-        1.0,
-    ));
+    commands.extend(bar::bar_ui(ui, area, snapshot, local, bar::Leave::Elsewhere, 1.0));
     commands
 }
 
@@ -137,11 +121,7 @@ fn link_ui(ui: &mut Ui, link: &str) {
             let text = eframe::egui::RichText::new(link)
                 .font(FontId::new(size, theme::semibold()))
                 .color(theme::TEXT);
-            ui.add(
-                Label::new(text)
-                    .wrap_mode(eframe::egui::TextWrapMode::Wrap)
-                    .selectable(true),
-            );
+            ui.add(Label::new(text).wrap_mode(eframe::egui::TextWrapMode::Wrap).selectable(true));
         });
 }
 
@@ -149,22 +129,14 @@ fn link_ui(ui: &mut Ui, link: &str) {
 fn copy_ui(ui: &mut Ui, link: &str, local: &mut Local) {
     let words = local.words;
     let now = ui.input(|input| input.time);
-    let copied = local
-        .call
-        .copied_at
-        .is_some_and(|at| now - at < COPIED_STAYS);
-    let (icon, label) = if copied {
-        (Icon::Tick, words.copied)
-    } else {
-        (Icon::Copy, words.copy)
-    };
+    let copied = local.call.copied_at.is_some_and(|at| now - at < COPIED_STAYS);
+    let (icon, label) = if copied { (Icon::Tick, words.copied) } else { (Icon::Copy, words.copy) };
     let size = vec2(ui.available_width(), 48.0);
     let button = widgets::icon_text_button(ui, Some(icon), label, Weight::Primary, size, true);
     if button.clicked() {
         ui.ctx().copy_text(link.to_owned());
         local.call.copied_at = Some(now);
-        ui.ctx()
-            .request_repaint_after(Duration::from_secs_f64(COPIED_STAYS + 0.05));
+        ui.ctx().request_repaint_after(Duration::from_secs_f64(COPIED_STAYS + 0.05));
     }
 }
 
@@ -173,14 +145,7 @@ fn link_size(ui: &Ui, link: &str) -> f32 {
     let room = ui.available_width();
     let fits = |size: &f32| {
         let font = FontId::new(*size, theme::semibold());
-        ui.painter()
-            .layout_no_wrap(link.to_owned(), font, theme::TEXT)
-            .size()
-            .x
-            <= room
+        ui.painter().layout_no_wrap(link.to_owned(), font, theme::TEXT).size().x <= room
     };
-    [19.0, 17.5, 16.0, 14.5]
-        .into_iter()
-        .find(fits)
-        .unwrap_or(16.0)
+    [19.0, 17.5, 16.0, 14.5].into_iter().find(fits).unwrap_or(16.0)
 }

@@ -46,27 +46,17 @@ pub fn round_button(
     label: &str,
     hint: &str,
 ) -> Response {
-    let response = ui.interact(
-        rect,
-        ui.scope_id().with(("round", label_key(icon))),
-        Sense::click(),
-    );
+    let response =
+        ui.interact(rect, ui.scope_id().with(("round", label_key(icon))), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), label));
     let pressed = response.is_pointer_button_down_on();
     let fill = look.fill(response.hovered() || response.has_focus());
     let radius = rect.width() / 2.0 - if pressed { 1.0 } else { 0.0 };
     ui.painter().circle_filled(rect.center(), radius, fill);
     let side = rect.width() * if icon == Icon::HangUp { 0.56 } else { 0.48 };
-    icon.paint(
-        ui.painter(),
-        square(rect, side),
-        Color32::WHITE,
-        fill.to_opaque(),
-    );
+    icon.paint(ui.painter(), square(rect, side), Color32::WHITE, fill.to_opaque());
     focus_ring(ui, &response, rect, rect.width() / 2.0);
-    response
-        .on_hover_cursor(CursorIcon::PointingHand)
-        .on_hover_text(hint)
+    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(hint)
 }
 
 /// A button keeps its identity (and the keyboard's focus) when its icon is struck out.
@@ -119,11 +109,7 @@ pub fn icon_text_button(
     size: Vec2,
     enabled: bool,
 ) -> Response {
-    let sense = if enabled {
-        Sense::click()
-    } else {
-        Sense::hover()
-    };
+    let sense = if enabled { Sense::click() } else { Sense::hover() };
     let (rect, response) = ui.allocate_exact_size(size, sense);
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, text));
     let hovered = enabled && (response.hovered() || response.has_focus());
@@ -136,11 +122,7 @@ pub fn icon_text_button(
         (Weight::Danger, false) => (theme::RED, Color32::WHITE),
         (Weight::Danger, true) => (theme::RED_HOVER, Color32::WHITE),
     };
-    let shrink = if response.is_pointer_button_down_on() {
-        1.0
-    } else {
-        0.0
-    };
+    let shrink = if response.is_pointer_button_down_on() { 1.0 } else { 0.0 };
     let corner = CornerRadius::same(if size.y > 44.0 { 12 } else { theme::RADIUS });
     ui.painter().rect_filled(rect.shrink(shrink), corner, fill);
     let font = FontId::new(if size.y > 44.0 { 17.0 } else { 15.0 }, theme::semibold());
@@ -152,14 +134,9 @@ pub fn icon_text_button(
         icon.paint(ui.painter(), place, colour, fill);
     }
     let top = rect.center().y - galley.size().y / 2.0;
-    ui.painter()
-        .galley(pos2(left + icon_room, top), galley, colour);
+    ui.painter().galley(pos2(left + icon_room, top), galley, colour);
     focus_ring(ui, &response, rect, f32::from(corner.nw));
-    if enabled {
-        response.on_hover_cursor(CursorIcon::PointingHand)
-    } else {
-        response
-    }
+    if enabled { response.on_hover_cursor(CursorIcon::PointingHand) } else { response }
 }
 
 /// A small square button with an icon, as high as a field.
@@ -167,11 +144,7 @@ pub fn icon_button(ui: &mut Ui, icon: Icon, label: &str) -> Response {
     let (rect, response) = ui.allocate_exact_size(vec2(FIELD_HEIGHT, FIELD_HEIGHT), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), label));
     let active = response.hovered() || response.has_focus();
-    let fill = if active {
-        theme::FIELD_HOVER
-    } else {
-        theme::FIELD
-    };
+    let fill = if active { theme::FIELD_HOVER } else { theme::FIELD };
     ui.painter().rect(
         rect,
         CornerRadius::same(theme::RADIUS),
@@ -181,9 +154,7 @@ pub fn icon_button(ui: &mut Ui, icon: Icon, label: &str) -> Response {
     );
     icon.paint(ui.painter(), square(rect, 19.0), theme::TEXT, fill);
     focus_ring(ui, &response, rect, f32::from(theme::RADIUS));
-    response
-        .on_hover_cursor(CursorIcon::PointingHand)
-        .on_hover_text(label)
+    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(label)
 }
 
 /// A label above a control.
@@ -234,43 +205,23 @@ pub fn segmented(
     let (rect, group) = ui.allocate_exact_size(size, Sense::hover());
     group.widget_info(|| WidgetInfo::labeled(Role::TabList, ui.is_enabled(), name));
     let radius = f32::from(theme::RADIUS);
-    ui.painter()
-        .rect_filled(rect, CornerRadius::from(radius), theme::SURFACE);
+    ui.painter().rect_filled(rect, CornerRadius::from(radius), theme::SURFACE);
     let mut clicked = None;
     let step = rect.width() / labels.len() as f32;
     for (index, label) in labels.iter().enumerate() {
         let left = rect.left() + step * index as f32;
         let cell = Rect::from_min_size(pos2(left, rect.top()), vec2(step, rect.height()));
         let inner = cell.shrink(3.0);
-        let response = ui.interact(
-            cell,
-            ui.scope_id().with(("segment", *label)),
-            Sense::click(),
-        );
+        let response = ui.interact(cell, ui.scope_id().with(("segment", *label)), Sense::click());
         let on = index == chosen;
         response.widget_info(|| WidgetInfo::selected(Role::Tab, ui.is_enabled(), on, *label));
         if on {
-            ui.painter()
-                .rect_filled(inner, CornerRadius::from(radius - 3.0), theme::FIELD_HOVER);
+            ui.painter().rect_filled(inner, CornerRadius::from(radius - 3.0), theme::FIELD_HOVER);
         }
-        let colour = if on || response.hovered() {
-            theme::TEXT
-        } else {
-            theme::TEXT_WEAK
-        };
-        let family = if on {
-            theme::semibold()
-        } else {
-            egui::FontFamily::Proportional
-        };
+        let colour = if on || response.hovered() { theme::TEXT } else { theme::TEXT_WEAK };
+        let family = if on { theme::semibold() } else { egui::FontFamily::Proportional };
         let centre = inner.center();
-        ui.painter().text(
-            centre,
-            Align2::CENTER_CENTER,
-            label,
-            FontId::new(font, family),
-            colour,
-        );
+        ui.painter().text(centre, Align2::CENTER_CENTER, label, FontId::new(font, family), colour);
         focus_ring(ui, &response, inner, radius - 3.0);
         if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
             clicked = Some(index);
@@ -296,8 +247,7 @@ pub fn meter(ui: &mut Ui, steps: u8, label: &str) {
             _ if step >= METER_STEPS - 2 => theme::RED,
             _ => theme::GREEN,
         };
-        ui.painter()
-            .rect_filled(cell, CornerRadius::same(3), colour);
+        ui.painter().rect_filled(cell, CornerRadius::same(3), colour);
     }
 }
 
@@ -311,8 +261,7 @@ pub fn spinner(ui: &Ui, centre: egui::Pos2, radius: f32) {
         let age = (phase + DOTS - dot) % DOTS;
         let alpha = 1.0 - age as f32 / DOTS as f32 * 0.85;
         let at = centre + radius * vec2(angle.cos(), angle.sin());
-        ui.painter()
-            .circle_filled(at, radius * 0.17, Color32::WHITE.gamma_multiply(alpha));
+        ui.painter().circle_filled(at, radius * 0.17, Color32::WHITE.gamma_multiply(alpha));
     }
     ui.ctx().request_repaint_after(Duration::from_millis(100));
 }
@@ -351,11 +300,7 @@ pub fn plate(ui: &Ui, at: egui::Pos2, icon: Option<Icon>, text: &str, widest: f3
         icon.paint(ui.painter(), place, theme::TEXT, Color32::from_gray(24));
     }
     let top = rect.center().y - galley.size().y / 2.0;
-    ui.painter().galley(
-        pos2(rect.left() + 10.0 + icon_room, top),
-        galley,
-        theme::TEXT,
-    );
+    ui.painter().galley(pos2(rect.left() + 10.0 + icon_room, top), galley, theme::TEXT);
 }
 
 /// Adds contents in `rect`, laid out from the top, without moving what follows.

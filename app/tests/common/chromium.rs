@@ -51,14 +51,8 @@ pub struct Tab {
 impl Chromium {
     /// Starts the browser and connects to it.
     pub async fn start(options: Options<'_>) -> Result<Self> {
-        let one = if options.beside_others {
-            None
-        } else {
-            Some(ONE.lock().await)
-        };
-        let profile = tempfile::Builder::new()
-            .prefix("visavis-chromium-")
-            .tempdir()?;
+        let one = if options.beside_others { None } else { Some(ONE.lock().await) };
+        let profile = tempfile::Builder::new().prefix("visavis-chromium-").tempdir()?;
         let mut command = Command::new(find_chromium()?);
         command.args([
             "--headless=new",
@@ -92,11 +86,7 @@ impl Chromium {
         }
         command.args(options.flags);
         let log = std::fs::File::create(profile.path().join("stderr"))?;
-        command
-            .arg("about:blank")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.arg("about:blank").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().context("starting Chromium")?;
         let url = match devtools_url(&mut child, profile.path()).await {
             Ok(url) => url,
@@ -108,12 +98,7 @@ impl Chromium {
             }
         };
         let link = Link::connect(&url).await?;
-        Ok(Self {
-            child,
-            link,
-            _profile: profile,
-            _one: one,
-        })
+        Ok(Self { child, link, _profile: profile, _one: one })
     }
 
     /// The browser's own process; its helpers are its descendants.
@@ -124,21 +109,12 @@ impl Chromium {
     /// Opens a tab at `url`.
     pub async fn open(&self, url: &str) -> Result<Tab> {
         let blank = json!({"url": "about:blank", "newWindow": true});
-        let created = self
-            .link
-            .command(None, "Target.createTarget", blank)
-            .await?;
+        let created = self.link.command(None, "Target.createTarget", blank).await?;
         let target = string(&created, "targetId")?;
         let attach = json!({"targetId": target, "flatten": true});
-        let attached = self
-            .link
-            .command(None, "Target.attachToTarget", attach)
-            .await?;
-        let tab = Tab {
-            link: Arc::clone(&self.link),
-            session: string(&attached, "sessionId")?,
-            target,
-        };
+        let attached = self.link.command(None, "Target.attachToTarget", attach).await?;
+        let tab =
+            Tab { link: Arc::clone(&self.link), session: string(&attached, "sessionId")?, target };
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
             tab.command(domain, json!({})).await?;
         }
@@ -152,9 +128,7 @@ impl Chromium {
         for name in ["camera", "microphone"] {
             let params =
                 json!({"permission": {"name": name}, "setting": setting, "origin": origin});
-            self.link
-                .command(None, "Browser.setPermission", params)
-                .await?;
+            self.link.command(None, "Browser.setPermission", params).await?;
         }
         Ok(())
     }
@@ -197,9 +171,7 @@ impl Tab {
 
     /// Closes the tab; the page gets its `pagehide`.
     pub async fn close(self) -> Result<()> {
-        self.link
-            .command(None, "Target.closeTarget", json!({"targetId": self.target}))
-            .await?;
+        self.link.command(None, "Target.closeTarget", json!({"targetId": self.target})).await?;
         Ok(())
     }
 
@@ -222,18 +194,13 @@ impl Tab {
         });
         let mut answer = self.command("Runtime.evaluate", params).await?;
         if let Some(details) = answer.get("exceptionDetails") {
-            let text = details
-                .pointer("/exception/description")
-                .or_else(|| details.get("text"));
+            let text = details.pointer("/exception/description").or_else(|| details.get("text"));
             bail!(
                 "{expression}: {}",
-                text.and_then(Value::as_str)
-                    .unwrap_or("an exception without words")
+                text.and_then(Value::as_str).unwrap_or("an exception without words")
             );
         }
-        Ok(answer
-            .pointer_mut("/result/value")
-            .map_or(Value::Null, Value::take))
+        Ok(answer.pointer_mut("/result/value").map_or(Value::Null, Value::take))
     }
 
     /// Waits until `expression` is truthy and gives its value. Failing, says what it was last, what stands
@@ -251,21 +218,18 @@ impl Tab {
             tokio::time::sleep(POLL).await;
         }
         Err(self
-            .failure(&format!(
-                "no {what} within {limit:?}: `{expression}` was last {last}"
-            ))
+            .failure(&format!("no {what} within {limit:?}: `{expression}` was last {last}"))
             .await)
     }
 
     /// An error with what a person needs to understand it.
     pub async fn failure(&self, what: &str) -> anyhow::Error {
-        let state = match self
-            .eval("window.visavis && visavis.stats().then(s => JSON.stringify(s))")
-            .await
-        {
-            Ok(state) => state.to_string(),
-            Err(error) => format!("{error:#}"),
-        };
+        let state =
+            match self.eval("window.visavis && visavis.stats().then(s => JSON.stringify(s))").await
+            {
+                Ok(state) => state.to_string(),
+                Err(error) => format!("{error:#}"),
+            };
         let picture = match self.screenshot().await {
             Ok(path) => path.display().to_string(),
             Err(error) => format!("none ({error:#})"),
@@ -277,14 +241,9 @@ impl Tab {
     /// Saves what the tab shows; gives the path.
     pub async fn screenshot(&self) -> Result<PathBuf> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let answer = self
-            .command("Page.captureScreenshot", json!({"format": "png"}))
-            .await?;
-        let name = format!(
-            "tab-{}-{}.png",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let answer = self.command("Page.captureScreenshot", json!({"format": "png"})).await?;
+        let name =
+            format!("tab-{}-{}.png", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, base64(&string(&answer, "data")?)?)?;
         Ok(path)

@@ -23,9 +23,7 @@ pub struct Media {
 
 impl Media {
     pub fn generate() -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("visavis-media-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("visavis-media-").tempdir()?;
         let media = Self { folder };
         write_clip(&media.camera())?;
         write_voice(&media.microphone())?;
@@ -101,9 +99,7 @@ fn write_voice(path: &Path) -> Result<()> {
         let time = f64::from(index) / f64::from(rate);
         let pitch = 150.0 + 40.0 * (TAU * 0.7 * time).sin();
         phase += pitch / f64::from(rate);
-        let voice: f64 = (1..=12)
-            .map(|n| (TAU * phase * f64::from(n)).sin() / f64::from(n))
-            .sum();
+        let voice: f64 = (1..=12).map(|n| (TAU * phase * f64::from(n)).sin() / f64::from(n)).sum();
         let syllable = (TAU * 4.0 * time).sin().max(0.0);
         file.write_sample((voice * syllable * 9000.0) as i16)?;
     }
@@ -115,10 +111,9 @@ pub fn loudest_second(path: &Path) -> Result<f64> {
     let mut file = hound::WavReader::open(path)?;
     let spec = file.spec();
     let samples: Vec<f64> = match spec.sample_format {
-        hound::SampleFormat::Float => file
-            .samples::<f32>()
-            .map(|sample| sample.map(f64::from))
-            .collect::<Result<_, _>>()?,
+        hound::SampleFormat::Float => {
+            file.samples::<f32>().map(|sample| sample.map(f64::from)).collect::<Result<_, _>>()?
+        }
         hound::SampleFormat::Int => {
             let full = f64::from(1_u32 << (spec.bits_per_sample - 1));
             file.samples::<i32>()

@@ -25,9 +25,7 @@ pub struct Link {
 impl Link {
     pub async fn connect(url: &str) -> Result<Arc<Self>> {
         // Screenshots come as one message of several MiB.
-        let config = WebSocketConfig::default()
-            .max_message_size(None)
-            .max_frame_size(None);
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let (socket, _) =
             tokio_tungstenite::connect_async_with_config(url, Some(config), true).await?;
         let (mut sink, mut stream) = socket.split();
@@ -90,10 +88,7 @@ impl Link {
 
     /// What the page of a session said to its console, errors included.
     pub fn console(&self, session: &str) -> String {
-        lock(&self.console)
-            .get(session)
-            .map(|lines| lines.join("\n    "))
-            .unwrap_or_default()
+        lock(&self.console).get(session).map(|lines| lines.join("\n    ")).unwrap_or_default()
     }
 
     fn take(&self, text: &str) {
@@ -107,15 +102,9 @@ impl Link {
             }
             return;
         }
-        let session = message
-            .get("sessionId")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let session = message.get("sessionId").and_then(Value::as_str).unwrap_or_default();
         if let Some(line) = console_line(&message) {
-            lock(&self.console)
-                .entry(session.to_owned())
-                .or_default()
-                .push(line);
+            lock(&self.console).entry(session.to_owned()).or_default().push(line);
         }
     }
 }
@@ -126,20 +115,15 @@ fn console_line(message: &Value) -> Option<String> {
     match message.get("method")?.as_str()? {
         "Runtime.consoleAPICalled" => {
             let words = params.get("args")?.as_array()?.iter().map(|arg| {
-                let said = arg
-                    .get("value")
-                    .or_else(|| arg.get("description"))
-                    .unwrap_or(&Value::Null);
-                said.as_str()
-                    .map_or_else(|| said.to_string(), str::to_owned)
+                let said =
+                    arg.get("value").or_else(|| arg.get("description")).unwrap_or(&Value::Null);
+                said.as_str().map_or_else(|| said.to_string(), str::to_owned)
             });
             Some(words.collect::<Vec<_>>().join(" "))
         }
-        "Runtime.exceptionThrown" => Some(
-            params
-                .pointer("/exceptionDetails/exception/description")?
-                .to_string(),
-        ),
+        "Runtime.exceptionThrown" => {
+            Some(params.pointer("/exceptionDetails/exception/description")?.to_string())
+        }
         "Log.entryAdded" => Some(params.pointer("/entry/text")?.to_string()),
         _ => None,
     }
@@ -148,9 +132,7 @@ fn console_line(message: &Value) -> Option<String> {
 /// A field of an answer that must be there.
 pub fn string(value: &Value, key: &str) -> Result<String> {
     let found = value.get(key).and_then(Value::as_str);
-    Ok(found
-        .with_context(|| format!("Chromium's answer has no {key}: {value}"))?
-        .to_owned())
+    Ok(found.with_context(|| format!("Chromium's answer has no {key}: {value}"))?.to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -30,13 +30,7 @@ impl Scene {
         let speech_file = folder.path().join("speech.wav");
         speech::write(&speech_file, &speech)?;
         let media = Media::generate()?;
-        Ok(Self {
-            clip: media.camera(),
-            _media: Some(media),
-            speech_file,
-            folder,
-            speech,
-        })
+        Ok(Self { clip: media.camera(), _media: Some(media), speech_file, folder, speech })
     }
 
     /// With files of one's own: a clip with strips, and 48 kHz mono 16 bit.
@@ -61,17 +55,11 @@ impl Scene {
             ("--video-source", file(self.clip.clone())),
             ("--audio-source", file(self.speech_file.clone())),
             ("--audio-sink", file(self.path(&format!("{end}.wav")))),
-            (
-                "--frame-log",
-                self.path(&format!("{end}.csv")).display().to_string(),
-            ),
+            ("--frame-log", self.path(&format!("{end}.csv")).display().to_string()),
             ("--stats", "-".to_owned()),
             ("--name", end.to_owned()),
         ];
-        pairs
-            .into_iter()
-            .flat_map(|(option, value)| [option.to_owned(), value])
-            .collect()
+        pairs.into_iter().flat_map(|(option, value)| [option.to_owned(), value]).collect()
     }
 
     /// Calls `target` as `end`; `more` are further arguments.
@@ -87,10 +75,7 @@ impl Scene {
         target: &str,
         more: &[&str],
     ) -> Result<End> {
-        command
-            .args(["call", target, "--headless"])
-            .args(self.media_arguments(end))
-            .args(more);
+        command.args(["call", target, "--headless"]).args(self.media_arguments(end)).args(more);
         Ok(End {
             process: Process::start(command, &format!("{end} (visavis call {target})"))?,
             log: self.path(&format!("{end}.csv")),
@@ -110,9 +95,7 @@ impl End {
     /// Waits for a statistics line with this state.
     pub async fn state(&mut self, state: &str, limit: Duration) -> Result<()> {
         let wanted = |line: &Value| (line.get("state")?.as_str()? == state).then_some(());
-        self.process
-            .stats(&format!("state {state}"), limit, wanted)
-            .await
+        self.process.stats(&format!("state {state}"), limit, wanted).await
     }
 
     /// Waits until this connection has decoded so many pictures and sound is heard.
@@ -131,9 +114,7 @@ impl End {
         let pick = |_: &[String], errors: &[String]| {
             errors.iter().find(|line| line.contains(text)).cloned()
         };
-        self.process
-            .until(&format!("{text:?} on stderr"), limit, pick)
-            .await
+        self.process.until(&format!("{text:?} on stderr"), limit, pick).await
     }
 
     /// Ends it by a signal; it must end well.
@@ -176,10 +157,7 @@ impl End {
     /// The statistics lines so far.
     pub fn statistics(&self) -> Result<Vec<Value>> {
         let lines = self.process.output();
-        lines
-            .iter()
-            .map(|line| serde_json::from_str(line).with_context(|| line.clone()))
-            .collect()
+        lines.iter().map(|line| serde_json::from_str(line).with_context(|| line.clone())).collect()
     }
 }
 
@@ -187,11 +165,7 @@ impl End {
 fn numbers(log: &Path, wanted: &str) -> Result<Vec<u32>> {
     let text = std::fs::read_to_string(log)?;
     let mut lines = text.lines();
-    ensure!(
-        lines.next() == Some("event,unix_us,strip"),
-        "{}",
-        log.display()
-    );
+    ensure!(lines.next() == Some("event,unix_us,strip"), "{}", log.display());
     let mut numbers = Vec::new();
     for line in lines {
         let fields: Vec<&str> = line.split(',').collect();
@@ -212,12 +186,7 @@ pub fn in_order(numbers: &[u32], period: u32) -> Result<(usize, usize)> {
     let mut span = 1;
     for pair in numbers.windows(2) {
         let step = (pair[1] + period - pair[0]) % period;
-        ensure!(
-            step != 0 && step <= period / 2,
-            "{} after {}: {numbers:?}",
-            pair[1],
-            pair[0]
-        );
+        ensure!(step != 0 && step <= period / 2, "{} after {}: {numbers:?}", pair[1], pair[0]);
         span += step as usize;
     }
     Ok((numbers.len(), span))

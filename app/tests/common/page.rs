@@ -22,8 +22,7 @@ impl Tab {
     /// Waits until the page says it is in a state.
     pub async fn state(&self, state: &str, limit: Duration) -> Result<()> {
         let expression = format!("window.visavis?.state === '{state}'");
-        self.until(&format!("state '{state}'"), &expression, limit)
-            .await?;
+        self.until(&format!("state '{state}'"), &expression, limit).await?;
         Ok(())
     }
 
@@ -32,16 +31,11 @@ impl Tab {
         self.eval(include_str!("probe.js")).await?;
         let start = self.eval("Date.now()").await?;
         let expression = format!("probe.since({start}).length >= {MOVING} && probe.since({start})");
-        let seen = self
-            .until("moving picture with numbers", &expression, limit)
-            .await?;
+        let seen = self.until("moving picture with numbers", &expression, limit).await?;
         let numbers: Vec<u32> = serde_json::from_value(seen)?;
         // A looped clip begins again now and then; a picture that jumps about is none.
         let backwards = numbers.windows(2).filter(|pair| pair[1] < pair[0]).count();
-        ensure!(
-            backwards <= 1,
-            "the pictures came out of order: {numbers:?}"
-        );
+        ensure!(backwards <= 1, "the pictures came out of order: {numbers:?}");
         Ok(numbers)
     }
 
@@ -77,19 +71,11 @@ impl Tab {
 
     /// The words an element shows.
     pub async fn words(&self, id: &str) -> Result<String> {
-        let words = self
-            .eval(&format!("document.getElementById('{id}').innerText"))
-            .await?;
-        Ok(words
-            .as_str()
-            .with_context(|| format!("#{id} has no words"))?
-            .to_owned())
+        let words = self.eval(&format!("document.getElementById('{id}').innerText")).await?;
+        Ok(words.as_str().with_context(|| format!("#{id} has no words"))?.to_owned())
     }
 }
 
 fn number(value: &Value, key: &str) -> Result<f64> {
-    value
-        .get(key)
-        .and_then(Value::as_f64)
-        .with_context(|| format!("no number '{key}' in {value}"))
+    value.get(key).and_then(Value::as_f64).with_context(|| format!("no number '{key}' in {value}"))
 }

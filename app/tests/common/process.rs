@@ -55,12 +55,7 @@ impl Process {
             .with_context(|| format!("starting {name}"))?;
         let output = keep_lines(child.stdout.take().context("no stdout")?);
         let errors = keep_lines(child.stderr.take().context("no stderr")?);
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            output,
-            errors,
-        })
+        Ok(Self { name: name.to_owned(), child, output, errors })
     }
 
     /// Waits for the first thing `pick` finds in the lines so far, of either stream.
@@ -112,15 +107,9 @@ impl Process {
     /// Sends a signal, named as for `kill`.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{signal}"), &pid])
-            .status()
-            .context("kill")?;
-        if status.success() {
-            Ok(())
-        } else {
-            bail!("kill -{signal} {pid}: {status}")
-        }
+        let status =
+            Command::new("kill").args([&format!("-{signal}"), &pid]).status().context("kill")?;
+        if status.success() { Ok(()) } else { bail!("kill -{signal} {pid}: {status}") }
     }
 
     /// Its process id.
@@ -154,10 +143,7 @@ impl Process {
     pub fn failure(&self, what: &str) -> anyhow::Error {
         let tail = |lines: &[String]| lines[lines.len().saturating_sub(25)..].join("\n    ");
         let (output, errors) = (tail(&lock(&self.output)), tail(&lock(&self.errors)));
-        anyhow!(
-            "{}: {what}\n  stdout:\n    {output}\n  stderr:\n    {errors}",
-            self.name
-        )
+        anyhow!("{}: {what}\n  stdout:\n    {output}\n  stderr:\n    {errors}", self.name)
     }
 }
 
@@ -227,9 +213,7 @@ impl Desktop {
 
     /// As `call`, through a launcher, with what names the call.
     pub fn start(launcher: &[String], call: &[&str]) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("visavis-desktop-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("visavis-desktop-").tempdir()?;
         let sink = format!("file:{}", folder.path().join("out.wav").display());
         let log = folder.path().join("frames.csv").display().to_string();
         let mut args = vec!["call"];
@@ -271,9 +255,7 @@ impl Desktop {
     /// Waits until the desktop has seat and connection, by its own words.
     pub async fn state(&mut self, states: &[&str], limit: Duration) -> Result<()> {
         let wanted = |line: &Value| states.contains(&line.get("state")?.as_str()?).then_some(());
-        self.process
-            .stats(&format!("state {states:?}"), limit, wanted)
-            .await
+        self.process.stats(&format!("state {states:?}"), limit, wanted).await
     }
 
     /// Waits until it shows ever new numbers of the tab's clip, counts them as decoded, and hears the tab.
@@ -290,12 +272,10 @@ impl Desktop {
             })
             .await?;
         let log = self.log();
-        let numbers = self
-            .process
-            .until("new numbers in the frame log", limit, |_, _| {
-                let fresh = shown(&log).ok()?.split_off(already);
-                (distinct(&fresh) >= 12).then_some(fresh)
-            });
+        let numbers = self.process.until("new numbers in the frame log", limit, |_, _| {
+            let fresh = shown(&log).ok()?.split_off(already);
+            (distinct(&fresh) >= 12).then_some(fresh)
+        });
         let numbers = numbers.await?;
         let backwards = numbers.windows(2).filter(|pair| pair[1] < pair[0]).count();
         if backwards > 1 {
@@ -303,9 +283,7 @@ impl Desktop {
         }
         let level = |line: &Value| line.pointer("/audio_in/level_dbfs").and_then(Value::as_f64);
         self.process
-            .stats("audible sound", limit, |line| {
-                level(line).filter(|&db| db > -60.0)
-            })
+            .stats("audible sound", limit, |line| level(line).filter(|&db| db > -60.0))
             .await?;
         Ok(())
     }
@@ -332,10 +310,7 @@ fn shown(log: &Path) -> Result<Vec<u32>> {
 }
 
 fn distinct(numbers: &[u32]) -> usize {
-    numbers
-        .iter()
-        .collect::<std::collections::HashSet<_>>()
-        .len()
+    numbers.iter().collect::<std::collections::HashSet<_>>().len()
 }
 
 fn keep_lines(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {

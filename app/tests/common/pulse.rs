@@ -21,21 +21,10 @@ pub struct Pulse {
 
 impl Pulse {
     pub async fn start() -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("visavis-pulse-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("visavis-pulse-").tempdir()?;
         let mut command = Command::new("pulseaudio");
-        command.args([
-            "-n",
-            "--daemonize=no",
-            "--exit-idle-time=-1",
-            "--disallow-exit",
-        ]);
-        command.args([
-            "--use-pid-file=no",
-            "--log-target=stderr",
-            "--log-level=error",
-        ]);
+        command.args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit"]);
+        command.args(["--use-pid-file=no", "--log-target=stderr", "--log-level=error"]);
         let socket = folder.path().join("native");
         let sink = |name: &str, description: &str| {
             format!(
@@ -44,10 +33,7 @@ impl Pulse {
             )
         };
         for module in [
-            format!(
-                "module-native-protocol-unix auth-anonymous=1 socket={}",
-                socket.display()
-            ),
+            format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()),
             sink("spk", "Loud\\ Speaker"),
             sink("micfeed", "Microphone\\ Feed"),
             "module-remap-source source_name=mic master=micfeed.monitor \
@@ -56,29 +42,16 @@ impl Pulse {
         ] {
             command.arg("-L").arg(module);
         }
-        command
-            .env("HOME", folder.path())
-            .env("XDG_RUNTIME_DIR", folder.path());
+        command.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", folder.path());
         command.env_remove("PULSE_SERVER");
         let server = Process::start(command, "pulseaudio").context(INSTALL)?;
-        let mut this = Self {
-            server,
-            _awake: Vec::new(),
-            folder,
-        };
+        let mut this = Self { server, _awake: Vec::new(), folder };
         this.ready().await?;
         this.control(&["set-default-sink", "spk"])?;
         this.control(&["set-default-source", "mic"])?;
         for sink in ["spk", "micfeed"] {
             let mut silence = this.command("pacat");
-            silence.args([
-                "--playback",
-                "--raw",
-                "--latency-msec=200",
-                "-d",
-                sink,
-                "/dev/zero",
-            ]);
+            silence.args(["--playback", "--raw", "--latency-msec=200", "-d", sink, "/dev/zero"]);
             let silence = Process::start(silence, "pacat").context(INSTALL)?;
             this._awake.push(silence);
         }
@@ -96,10 +69,7 @@ impl Pulse {
 
     fn control(&self, arguments: &[&str]) -> Result<()> {
         let mut pactl = self.command("pactl");
-        pactl
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        pactl.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         let status = pactl.status().context(INSTALL)?;
         ensure!(status.success(), "pactl {arguments:?}: {status}");
         Ok(())
@@ -123,12 +93,7 @@ impl Pulse {
     /// Records a source into a WAV file until dropped.
     pub fn record(&self, source: &str, wav: PathBuf) -> Result<Process> {
         let mut parec = self.command("parec");
-        parec.args([
-            "--rate=48000",
-            "--channels=1",
-            "--format=s16le",
-            "--file-format=wav",
-        ]);
+        parec.args(["--rate=48000", "--channels=1", "--format=s16le", "--file-format=wav"]);
         parec.args(["--latency-msec=50", "-d", source]).arg(wav);
         Process::start(parec, "parec").context(INSTALL)
     }

@@ -53,10 +53,7 @@ impl Likeness {
 
     /// The share of windows with a correlation above `threshold`.
     pub fn share_above(&self, threshold: f64) -> f64 {
-        let above = self
-            .windows
-            .iter()
-            .filter(|window| window.correlation > threshold);
+        let above = self.windows.iter().filter(|window| window.correlation > threshold);
         above.count() as f64 / self.windows.len().max(1) as f64
     }
 
@@ -71,9 +68,8 @@ impl Likeness {
     /// Between the smallest and the largest lag.
     pub fn spread_ms(&self) -> f64 {
         let lags = self.windows.iter().map(|window| window.lag_ms);
-        let (low, high) = lags.fold((f64::MAX, f64::MIN), |(low, high), lag| {
-            (low.min(lag), high.max(lag))
-        });
+        let (low, high) =
+            lags.fold((f64::MAX, f64::MIN), |(low, high), lag| (low.min(lag), high.max(lag)));
         (high - low).max(0.0)
     }
 }
@@ -148,13 +144,7 @@ impl<'a> Matcher<'a> {
         let length = period + WINDOW + 4 * REACH;
         let source: Vec<f32> = source.iter().copied().cycle().take(length).collect();
         let thin = |factor| (Thin::new(&source, factor), Thin::new(heard, factor));
-        Self {
-            follow: thin(FOLLOW),
-            search: thin(SEARCH),
-            source,
-            period,
-            heard,
-        }
+        Self { follow: thin(FOLLOW), search: thin(SEARCH), source, period, heard }
     }
 
     /// Where in the source the window of the recording at `start` is; near `lag`, if known.
@@ -162,11 +152,7 @@ impl<'a> Matcher<'a> {
         let near = lag.map(|lag| {
             let expected = (start as i64 - lag).rem_euclid(self.period as i64) as usize;
             // Not so close to the beginning that there is nothing before it.
-            let expected = if expected < 2 * REACH {
-                expected + self.period
-            } else {
-                expected
-            };
+            let expected = if expected < 2 * REACH { expected + self.period } else { expected };
             self.refined(&self.follow, start, expected - REACH, expected + REACH)
         });
         match near {
@@ -186,19 +172,15 @@ impl<'a> Matcher<'a> {
     fn refined(&self, thin: &(Thin, Thin), start: usize, low: usize, high: usize) -> Place {
         let factor = thin.0.factor;
         let heard = thin.1.window(start);
-        let coarse = best(low / factor..=high / factor, |at| {
-            alike(thin.0.window(at * factor), heard)
-        });
+        let coarse =
+            best(low / factor..=high / factor, |at| alike(thin.0.window(at * factor), heard));
         let heard = &self.heard[start..start + WINDOW];
         let exact = |at: usize| {
             let source = self.source.get(at..at + WINDOW);
             source.map_or(-1.0, |source| alike(source, heard))
         };
         let middle = coarse.at * factor;
-        let mut place = Place {
-            at: middle,
-            correlation: exact(middle),
-        };
+        let mut place = Place { at: middle, correlation: exact(middle) };
         for step in [factor / 2, factor / 4, factor / 8, 2, 1] {
             let step = step.max(1);
             for _ in 0..2 {
@@ -264,17 +246,10 @@ impl Thin {
 }
 
 fn best(places: impl Iterator<Item = usize>, likeness: impl Fn(usize) -> f64) -> Place {
-    let nowhere = Place {
-        at: 0,
-        correlation: -1.0,
-    };
+    let nowhere = Place { at: 0, correlation: -1.0 };
     places.fold(nowhere, |best, at| {
         let correlation = likeness(at);
-        if correlation > best.correlation {
-            Place { at, correlation }
-        } else {
-            best
-        }
+        if correlation > best.correlation { Place { at, correlation } } else { best }
     })
 }
 
@@ -318,9 +293,7 @@ fn rms(samples: &[f32]) -> f64 {
 fn audible(samples: &[f32]) -> Option<std::ops::Range<usize>> {
     let mut blocks = samples.chunks(BLOCK).enumerate();
     let (first, _) = blocks.find(|(_, block)| rms(block) >= SILENT)?;
-    let last = blocks
-        .rfind(|(_, block)| rms(block) >= SILENT)
-        .map_or(first, |(at, _)| at);
+    let last = blocks.rfind(|(_, block)| rms(block) >= SILENT).map_or(first, |(at, _)| at);
     Some(first * BLOCK..((last + 1) * BLOCK).min(samples.len()))
 }
 

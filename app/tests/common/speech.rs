@@ -16,15 +16,9 @@ pub fn generate(seed: u64, seconds: usize) -> Vec<f32> {
     let mut phase = 0.0_f64;
     while samples.len() < seconds * RATE {
         let length = random.random_range(RATE / 8..RATE / 4);
-        let (from, to) = (
-            random.random_range(90.0..220.0),
-            random.random_range(90.0..220.0),
-        );
+        let (from, to) = (random.random_range(90.0..220.0), random.random_range(90.0..220.0));
         // Two formants make a vowel.
-        let formants = [
-            random.random_range(300.0..900.0),
-            random.random_range(900.0..2500.0),
-        ];
+        let formants = [random.random_range(300.0..900.0), random.random_range(900.0..2500.0)];
         for at in 0..length {
             let part = at as f64 / length as f64;
             let pitch = from + (to - from) * part;

@@ -30,46 +30,28 @@ impl OpusEncoder {
     pub fn new(bitrate: Bitrate) -> Result<Self, CodecError> {
         let library = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)
             .map_err(|error| start_error("encoder", &error))?;
-        let mut this = Self {
-            library,
-            packet: Box::new([0; LARGEST_ENCODED]),
-        };
+        let mut this = Self { library, packet: Box::new([0; LARGEST_ENCODED]) };
         let encoder = &mut this.library;
-        encoder
-            .set_complexity(COMPLEXITY)
-            .map_err(|error| setting("complexity", &error))?;
-        encoder
-            .set_signal(Signal::Voice)
-            .map_err(|error| setting("voice", &error))?;
-        encoder
-            .set_inband_fec(true)
-            .map_err(|error| setting("in-band FEC", &error))?;
-        encoder
-            .set_vbr(true)
-            .map_err(|error| setting("VBR", &error))?;
-        encoder
-            .set_vbr_constraint(true)
-            .map_err(|error| setting("constrained VBR", &error))?;
-        encoder
-            .set_dtx(false)
-            .map_err(|error| setting("DTX", &error))?;
+        encoder.set_complexity(COMPLEXITY).map_err(|error| setting("complexity", &error))?;
+        encoder.set_signal(Signal::Voice).map_err(|error| setting("voice", &error))?;
+        encoder.set_inband_fec(true).map_err(|error| setting("in-band FEC", &error))?;
+        encoder.set_vbr(true).map_err(|error| setting("VBR", &error))?;
+        encoder.set_vbr_constraint(true).map_err(|error| setting("constrained VBR", &error))?;
+        encoder.set_dtx(false).map_err(|error| setting("DTX", &error))?;
         this.set_bitrate(bitrate)?;
         Ok(this)
     }
 
     /// Encodes 20 ms of sound.
     pub fn encode(&mut self, samples: &[f32; FRAME_SAMPLES]) -> Result<Bytes, CodecError> {
-        let len = self
-            .library
-            .encode_float(samples, &mut self.packet[..])
-            .map_err(|error| CodecError::Encode {
+        let len = self.library.encode_float(samples, &mut self.packet[..]).map_err(|error| {
+            CodecError::Encode {
                 codec: "Opus",
                 what: "20 ms of sound".into(),
                 reason: error.description().into(),
-            })?;
-        Ok(Bytes::copy_from_slice(
-            self.packet.get(..len).unwrap_or_default(),
-        ))
+            }
+        })?;
+        Ok(Bytes::copy_from_slice(self.packet.get(..len).unwrap_or_default()))
     }
 
     /// Changes the target bitrate, clamped to 6..256 kbit/s.
@@ -111,10 +93,7 @@ impl OpusDecoder {
             return Err(refused("it is empty"));
         }
         if packet.len() > LARGEST_PACKET {
-            return Err(refused(format!(
-                "{} bytes are more than {LARGEST_PACKET}",
-                packet.len()
-            )));
+            return Err(refused(format!("{} bytes are more than {LARGEST_PACKET}", packet.len())));
         }
         let samples = opus::packet::get_nb_samples(packet, SAMPLE_RATE)
             .map_err(|error| refused(error.description()))?;
@@ -163,13 +142,10 @@ impl OpusDecoder {
         fec: bool,
         out: &mut [f32; FRAME_SAMPLES],
     ) -> Result<(), CodecError> {
-        let written = self
-            .library
-            .decode_float(packet, &mut out[..], fec)
-            .map_err(|error| {
-                out.fill(0.0);
-                refused(error.description())
-            })?;
+        let written = self.library.decode_float(packet, &mut out[..], fec).map_err(|error| {
+            out.fill(0.0);
+            refused(error.description())
+        })?;
         if let Some(rest) = out.get_mut(written..) {
             rest.fill(0.0);
         }
@@ -181,36 +157,20 @@ impl OpusDecoder {
 /// Opus overshoots -1..1 a little with honest packets and a lot with forged ones.
 fn keep_sane(samples: &mut [f32]) {
     for sample in samples {
-        *sample = if sample.is_finite() {
-            sample.clamp(-1.0, 1.0)
-        } else {
-            0.0
-        };
+        *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
     }
 }
 
 fn start_error(part: &'static str, error: &opus::Error) -> CodecError {
-    CodecError::Start {
-        codec: "Opus",
-        part,
-        code: error.code() as i64,
-    }
+    CodecError::Start { codec: "Opus", part, code: error.code() as i64 }
 }
 
 fn setting(setting: &str, error: &opus::Error) -> CodecError {
-    CodecError::Setting {
-        codec: "Opus",
-        setting: setting.into(),
-        code: error.code() as i64,
-    }
+    CodecError::Setting { codec: "Opus", setting: setting.into(), code: error.code() as i64 }
 }
 
 fn refused(reason: impl Into<String>) -> CodecError {
-    CodecError::Decode {
-        codec: "Opus",
-        what: "packet",
-        reason: reason.into(),
-    }
+    CodecError::Decode { codec: "Opus", what: "packet", reason: reason.into() }
 }
 
 #[cfg(test)]
@@ -224,9 +184,7 @@ mod tests {
         std::array::from_fn(|at| {
             let t = (frame * FRAME_SAMPLES + at) as f32 / SAMPLE_RATE as f32;
             let pitch = 140.0 + 20.0 * (t * 3.0).sin();
-            let vowel: f32 = (1..20)
-                .map(|n| (t * pitch * n as f32 * TAU).sin() / n as f32)
-                .sum();
+            let vowel: f32 = (1..20).map(|n| (t * pitch * n as f32 * TAU).sin() / n as f32).sum();
             0.2 * vowel * (t * 4.0 * TAU).sin().max(0.0)
         })
     }
@@ -236,9 +194,7 @@ mod tests {
     }
 
     fn packets(encoder: &mut OpusEncoder, count: usize) -> Vec<Bytes> {
-        (0..count)
-            .map(|frame| encoder.encode(&voice(frame)).unwrap())
-            .collect()
+        (0..count).map(|frame| encoder.encode(&voice(frame)).unwrap()).collect()
     }
 
     #[test]
@@ -271,20 +227,13 @@ mod tests {
     fn the_bitrate_follows_its_setting() {
         let mut encoder = OpusEncoder::new(Bitrate::from_kbps(32)).unwrap();
         let rate = |encoder: &mut OpusEncoder| {
-            packets(encoder, 100)
-                .iter()
-                .map(|packet| packet.len() * 8)
-                .sum::<usize>()
-                / 2000
+            packets(encoder, 100).iter().map(|packet| packet.len() * 8).sum::<usize>() / 2000
         };
         let high = rate(&mut encoder);
         encoder.set_bitrate(Bitrate::from_kbps(12)).unwrap();
         let low = rate(&mut encoder);
         // Pauses take less than their share.
-        assert!(
-            (18..=36).contains(&high) && (7..=14).contains(&low),
-            "{high}, then {low} kbit/s"
-        );
+        assert!((18..=36).contains(&high) && (7..=14).contains(&low), "{high}, then {low} kbit/s");
     }
 
     #[test]
@@ -308,20 +257,11 @@ mod tests {
         };
         let whole = run(|_| false, false);
         let damage = |heard: &[f32]| {
-            energy(
-                &whole
-                    .iter()
-                    .zip(heard)
-                    .map(|(a, b)| a - b)
-                    .collect::<Vec<_>>(),
-            )
+            energy(&whole.iter().zip(heard).map(|(a, b)| a - b).collect::<Vec<_>>())
         };
         let recovered = damage(&run(|index| index % 7 == 3, true));
         let concealed = damage(&run(|index| index % 7 == 3, false));
-        assert!(
-            recovered < concealed / 2.0,
-            "recovered {recovered}, concealed {concealed}"
-        );
+        assert!(recovered < concealed / 2.0, "recovered {recovered}, concealed {concealed}");
     }
 
     #[test]
@@ -332,22 +272,16 @@ mod tests {
         let mut out = [0.0; LONGEST_PACKET_SAMPLES];
         for milliseconds in [10, 20, 40, 60] {
             let samples = 48 * milliseconds;
-            let tone: Vec<f32> = (0..2 * samples)
-                .map(|at| (at as f32 * 0.05).sin() * 0.5)
-                .collect();
+            let tone: Vec<f32> =
+                (0..2 * samples).map(|at| (at as f32 * 0.05).sin() * 0.5).collect();
             let packet = encoder.encode_vec_float(&tone, 4000).unwrap();
             assert_eq!(decoder.decode(&packet, &mut out).unwrap(), samples);
         }
         assert!(energy(&out[..2000]) > 0.01);
-        let long = encoder
-            .encode_vec_float(&vec![0.1; 2 * 2880], 4000)
-            .unwrap();
+        let long = encoder.encode_vec_float(&vec![0.1; 2 * 2880], 4000).unwrap();
         let mut short = [0.0; FRAME_SAMPLES];
         let refused = decoder.decode(&long, &mut short).unwrap_err();
-        assert!(
-            refused.to_string().contains("2880 samples where 960"),
-            "{refused}"
-        );
+        assert!(refused.to_string().contains("2880 samples where 960"), "{refused}");
     }
 
     #[test]
@@ -375,13 +309,7 @@ mod tests {
             let _ = decoder.decode_fec(&packet, &mut frame);
             assert!(frame.iter().all(|sample| sample.abs() <= 1.0));
         }
-        assert!(
-            decoder
-                .decode(&[], &mut out)
-                .unwrap_err()
-                .to_string()
-                .contains("empty")
-        );
+        assert!(decoder.decode(&[], &mut out).unwrap_err().to_string().contains("empty"));
         assert!(decoder.decode(&vec![0; 9000], &mut out).is_err());
     }
 }

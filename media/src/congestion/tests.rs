@@ -86,12 +86,7 @@ impl Path {
             }
         }
         let departure = Duration::from_millis(self.ms);
-        self.on_the_way.push(PacketReport {
-            sequence: self.sequence,
-            size,
-            departure,
-            arrival,
-        });
+        self.on_the_way.push(PacketReport { sequence: self.sequence, size, departure, arrival });
     }
 
     fn step(&mut self) {
@@ -122,8 +117,7 @@ impl Path {
         if self.ms.is_multiple_of(500) {
             let bps = (self.sent_bits / 0.5) as u64;
             self.sent_bits = 0.0;
-            self.controller
-                .handle_application_rate(now, Bitrate::from_bps(bps.max(1)));
+            self.controller.handle_application_rate(now, Bitrate::from_bps(bps.max(1)));
         }
         if self.ms.is_multiple_of(75) && !self.deaf {
             self.feedback(now);
@@ -139,20 +133,12 @@ impl Path {
         let heard = (self.ms as f64 - self.one_way_ms) * (1.0 + self.drift) + 3_600_000.0;
         let heard = Duration::from_secs_f64(heard.max(0.0) / 1000.0);
         let arrived = |packet: &PacketReport| packet.arrival.is_some_and(|at| at <= heard);
-        let newest = self
-            .on_the_way
-            .iter()
-            .filter(|p| arrived(p))
-            .map(|p| p.sequence)
-            .max();
+        let newest = self.on_the_way.iter().filter(|p| arrived(p)).map(|p| p.sequence).max();
         let reports: Vec<PacketReport> = self
             .on_the_way
-            .extract_if(.., |p| {
-                arrived(p) || (p.arrival.is_none() && Some(p.sequence) < newest)
-            })
+            .extract_if(.., |p| arrived(p) || (p.arrival.is_none() && Some(p.sequence) < newest))
             .collect();
-        self.controller
-            .set_rtt(Duration::from_secs_f64(2.0 * self.one_way_ms / 1000.0));
+        self.controller.set_rtt(Duration::from_secs_f64(2.0 * self.one_way_ms / 1000.0));
         self.controller.handle_reports(now, &reports);
     }
 
@@ -193,11 +179,7 @@ fn a_narrow_link_is_used_without_a_queue() {
     let mut path = Path::new(500.0);
     path.run(3.0);
     let mean = path.run(60.0);
-    println!(
-        "mean {mean}, queue p95 {} max {}",
-        path.queue_p95(),
-        path.queue_max()
-    );
+    println!("mean {mean}, queue p95 {} max {}", path.queue_p95(), path.queue_max());
     assert!((350.0..500.0).contains(&mean), "{mean}");
     assert!(path.queue_p95() < 100.0, "{}", path.queue_p95());
     assert!(path.queue_max() < 200.0, "{}", path.queue_max());
@@ -231,11 +213,7 @@ fn a_drop_is_met_within_a_second_and_a_half_and_a_rise_is_found_again() {
     path.capacity = 500.0;
     path.run(1.5);
     let mean = path.run(20.0);
-    println!(
-        "after the drop {mean}, queue p95 {} max {}",
-        path.queue_p95(),
-        path.queue_max()
-    );
+    println!("after the drop {mean}, queue p95 {} max {}", path.queue_p95(), path.queue_max());
     assert!((330.0..500.0).contains(&mean), "{mean}");
     assert!(path.queue_max() < 200.0, "{}", path.queue_max());
     path.capacity = 50_000.0;
@@ -246,10 +224,7 @@ fn a_drop_is_met_within_a_second_and_a_half_and_a_rise_is_found_again() {
 #[test]
 fn an_application_that_sends_little_proves_little() {
     let mut path = Path::new(50_000.0);
-    path.controller = Controller::new(Limits {
-        start: Bitrate::from_kbps(300),
-        ..LIMITS
-    });
+    path.controller = Controller::new(Limits { start: Bitrate::from_kbps(300), ..LIMITS });
     path.application = 150.0;
     path.run(30.0);
     assert!((250.0..450.0).contains(&path.kbps()), "{}", path.kbps());
@@ -306,8 +281,7 @@ fn silence_backs_off_and_its_end_restores() {
     path.controller.handle_application_rate(now, Bitrate::ZERO);
     assert_eq!(path.controller.poll_timeout(), None);
     let before = path.kbps();
-    path.controller
-        .handle_no_feedback(now + Duration::from_secs(10));
+    path.controller.handle_no_feedback(now + Duration::from_secs(10));
     assert_eq!(path.kbps(), before);
 }
 

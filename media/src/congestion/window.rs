@@ -53,11 +53,7 @@ impl Measurements {
             self.add_arrival(now, report, arrival);
         }
         self.losses.push_back((now, lost, covered));
-        while self
-            .losses
-            .front()
-            .is_some_and(|(at, ..)| now > *at + LOSS_WINDOW)
-        {
+        while self.losses.front().is_some_and(|(at, ..)| now > *at + LOSS_WINDOW) {
             self.losses.pop_front();
         }
         self.update_queue();
@@ -85,30 +81,16 @@ impl Measurements {
         let queue = delay - self.base();
         let place = self.arrivals.partition_point(|other| other.at <= at);
         let size = 8.0 * report.size as f64;
-        self.arrivals.insert(
-            place,
-            Arrival {
-                at,
-                departure,
-                size,
-                queue,
-            },
-        );
+        self.arrivals.insert(place, Arrival { at, departure, size, queue });
         while self.arrivals.len() > MAX_KEPT
-            || self
-                .arrivals
-                .front()
-                .is_some_and(|first| first.at < at - KEPT)
+            || self.arrivals.front().is_some_and(|first| first.at < at - KEPT)
         {
             self.arrivals.pop_front();
         }
     }
 
     fn base(&self) -> f64 {
-        self.bases
-            .iter()
-            .map(|(_, base)| *base)
-            .fold(f64::INFINITY, f64::min)
+        self.bases.iter().map(|(_, base)| *base).fold(f64::INFINITY, f64::min)
     }
 
     /// The smallest queue of the last packets: what stands, not what passes with a frame.
@@ -118,22 +100,14 @@ impl Measurements {
         };
         let window = (3.0 * self.spread).clamp(0.050, 0.200);
         let from = last.at - window;
-        let mut queues: Vec<f64> = self
-            .arrivals
-            .iter()
-            .rev()
-            .take_while(|a| a.at >= from)
-            .map(|a| a.queue)
-            .collect();
+        let mut queues: Vec<f64> =
+            self.arrivals.iter().rev().take_while(|a| a.at >= from).map(|a| a.queue).collect();
         queues.sort_by(f64::total_cmp);
         let Some(&smallest) = queues.first() else {
             return;
         };
         self.standing = smallest.max(0.0);
-        let high = queues
-            .get((queues.len() - 1) * 9 / 10)
-            .copied()
-            .unwrap_or(smallest);
+        let high = queues.get((queues.len() - 1) * 9 / 10).copied().unwrap_or(smallest);
         // Under a queue the spread is the queue's, not the path's.
         if self.standing < 0.050 || self.spreads < 8 {
             self.spreads = self.spreads.saturating_add(1);
@@ -190,37 +164,19 @@ impl Measurements {
 
     /// The rate by departure times, of packets that arrived, scaled by what was lost.
     pub fn sent(&self) -> f64 {
-        let first = self
-            .arrivals
-            .iter()
-            .map(|a| a.departure)
-            .fold(f64::INFINITY, f64::min);
-        let last = self
-            .arrivals
-            .iter()
-            .map(|a| a.departure)
-            .fold(0.0, f64::max);
+        let first = self.arrivals.iter().map(|a| a.departure).fold(f64::INFINITY, f64::min);
+        let last = self.arrivals.iter().map(|a| a.departure).fold(0.0, f64::max);
         let bits: f64 = self.arrivals.iter().map(|a| a.size).sum();
         let passed = (last - first).max(0.1);
-        if self.arrivals.is_empty() {
-            0.0
-        } else {
-            bits / passed / (1.0 - self.loss()).max(0.1)
-        }
+        if self.arrivals.is_empty() { 0.0 } else { bits / passed / (1.0 - self.loss()).max(0.1) }
     }
 
     /// Share of packets lost over the last 2.5 s.
     pub fn loss(&self) -> f64 {
-        let (lost, covered) = self
-            .losses
-            .iter()
-            .fold((0, 0), |(l, c), (_, lost, covered)| (l + lost, c + covered));
+        let (lost, covered) =
+            self.losses.iter().fold((0, 0), |(l, c), (_, lost, covered)| (l + lost, c + covered));
         // A handful of packets is no statistic.
-        if covered < 20 {
-            0.0
-        } else {
-            f64::from(lost) / f64::from(covered)
-        }
+        if covered < 20 { 0.0 } else { f64::from(lost) / f64::from(covered) }
     }
 
     pub fn forget_loss(&mut self) {

@@ -76,11 +76,7 @@ impl RtcpTap {
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>()
             && nack.media_ssrc == self.video_ssrc
         {
-            let asked: u32 = nack
-                .nacks
-                .iter()
-                .map(|pair| 1 + pair.lost_packets.count_ones())
-                .sum();
+            let asked: u32 = nack.nacks.iter().map(|pair| 1 + pair.lost_packets.count_ones()).sum();
             self.counters.add_retransmitted_out(u64::from(asked));
         }
     }
@@ -102,11 +98,9 @@ impl RtcpTap {
                 }
             }
             if report.ssrc == self.video_ssrc {
-                self.counters
-                    .set_video_loss_out(report.fraction_lost, report.total_lost);
+                self.counters.set_video_loss_out(report.fraction_lost, report.total_lost);
             } else if report.ssrc == self.audio_ssrc {
-                self.counters
-                    .set_audio_loss_out(report.fraction_lost, report.total_lost);
+                self.counters.set_audio_loss_out(report.fraction_lost, report.total_lost);
             }
         }
     }
@@ -140,8 +134,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for RtcpTap {
                     if self.sent_reports.len() == KEPT_REPORTS {
                         self.sent_reports.pop_front();
                     }
-                    self.sent_reports
-                        .push_back(((report.ntp_time >> 16) as u32, msg.now));
+                    self.sent_reports.push_back(((report.ntp_time >> 16) as u32, msg.now));
                 }
             }
         }
@@ -251,10 +244,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for RepairRequests {
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        self.lists
-            .values()
-            .filter_map(NackGenerator::poll_timeout)
-            .min()
+        self.lists.values().filter_map(NackGenerator::poll_timeout).min()
     }
 }
 
@@ -263,16 +253,11 @@ impl Interceptor for RepairRequests {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
 
     fn bind_remote_stream(&mut self, info: &StreamInfo) {
-        let nack = info
-            .rtcp_feedback
-            .iter()
-            .any(|fb| fb.typ == "nack" && fb.parameter.is_empty());
+        let nack = info.rtcp_feedback.iter().any(|fb| fb.typ == "nack" && fb.parameter.is_empty());
         // The stack binds the RTX stream too, after the one it repairs, with the same feedback.
         // Its own gaps are of no interest: what is missing is asked for by the original number.
         if nack && !self.repairs.contains_key(&info.ssrc) {
-            self.lists
-                .entry(info.ssrc)
-                .or_insert_with(|| NackGenerator::new(GIVE_UP_AFTER));
+            self.lists.entry(info.ssrc).or_insert_with(|| NackGenerator::new(GIVE_UP_AFTER));
             if let Some(rtx) = info.ssrc_rtx {
                 self.repairs.insert(rtx, info.ssrc);
                 self.lists.remove(&rtx);
@@ -301,12 +286,7 @@ const RATE_WINDOW: Duration = Duration::from_millis(500);
 impl Estimator {
     pub(super) fn new(controller: Controller, counters: Arc<Counters>, now: Instant) -> Self {
         counters.set_target(controller.target());
-        Self {
-            controller,
-            counters,
-            epoch: now,
-            measured: (now, 0),
-        }
+        Self { controller, counters, epoch: now, measured: (now, 0) }
     }
 
     fn measure_application(&mut self, now: Instant) {
@@ -358,11 +338,8 @@ impl BandwidthEstimator for Estimator {
 }
 
 /// What the controller may choose between: audio and video of one call.
-pub(super) const LIMITS: (Bitrate, Bitrate, Bitrate) = (
-    Bitrate::from_kbps(60),
-    Bitrate::from_kbps(1_200),
-    Bitrate::from_kbps(3_200),
-);
+pub(super) const LIMITS: (Bitrate, Bitrate, Bitrate) =
+    (Bitrate::from_kbps(60), Bitrate::from_kbps(1_200), Bitrate::from_kbps(3_200));
 
 #[cfg(test)]
 mod tests {
@@ -376,10 +353,7 @@ mod tests {
         StreamInfo {
             ssrc,
             ssrc_rtx,
-            rtcp_feedback: vec![RTCPFeedback {
-                typ: "nack".to_owned(),
-                parameter: String::new(),
-            }],
+            rtcp_feedback: vec![RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() }],
             ..StreamInfo::default()
         }
     }
@@ -401,9 +375,7 @@ mod tests {
             if rtx_first {
                 streams.reverse();
             }
-            streams
-                .iter()
-                .for_each(|info| requests.bind_remote_stream(info));
+            streams.iter().for_each(|info| requests.bind_remote_stream(info));
             let mut now = Instant::now();
             for sequence_number in [100, 101, 103, 104, 105, 106, 107, 108] {
                 now += Duration::from_millis(5);

@@ -35,12 +35,7 @@ fn multicast_works() -> bool {
 
 fn interfaces() -> Vec<IpAddr> {
     ifaces()
-        .map(|list| {
-            list.iter()
-                .filter_map(|iface| iface.addr)
-                .map(|addr| addr.ip())
-                .collect()
-        })
+        .map(|list| list.iter().filter_map(|iface| iface.addr).map(|addr| addr.ip()).collect())
         .unwrap_or_default()
 }
 
@@ -48,11 +43,7 @@ fn interfaces() -> Vec<IpAddr> {
 pub fn first_lan_address() -> Option<IpAddr> {
     let mut found = interfaces();
     found.retain(usable);
-    found
-        .iter()
-        .find(|ip| ip.is_ipv4())
-        .or(found.first())
-        .copied()
+    found.iter().find(|ip| ip.is_ipv4()).or(found.first()).copied()
 }
 
 /// The crate expands a wildcard to the family's usable addresses, but keeps it (and offers the
@@ -95,9 +86,7 @@ mod tests {
     use super::*;
 
     fn ips(list: &[&str]) -> Vec<IpAddr> {
-        list.iter()
-            .map(|ip| ip.parse().expect("an address"))
-            .collect()
+        list.iter().map(|ip| ip.parse().expect("an address")).collect()
     }
 
     #[test]
@@ -111,13 +100,7 @@ mod tests {
 
     #[test]
     fn both_families_are_bound_where_both_are_usable() {
-        let found = ips(&[
-            "127.0.0.1",
-            "192.168.1.7",
-            "10.0.0.2",
-            "2001:db8::1",
-            "fe80::1",
-        ]);
+        let found = ips(&["127.0.0.1", "192.168.1.7", "10.0.0.2", "2001:db8::1", "fe80::1"]);
         let network = choose(&found, true);
         assert_eq!(network.udp, ["0.0.0.0:0", "[::]:0"]);
         assert_eq!(network.multicast_dns, MulticastDnsMode::QueryOnly);

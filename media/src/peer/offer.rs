@@ -26,10 +26,7 @@ use crate::stats::Counters;
 /// H.264 profile the other.
 pub(super) fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
     let mut engine = MediaEngine::default();
-    let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters {
-        rtp_codec,
-        payload_type,
-    };
+    let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type };
     engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
     engine.register_codec(parameters(h264_codec(), 102), RtpCodecKind::Video)?;
     let rtx = RTCRtpCodec {
@@ -78,12 +75,7 @@ pub(super) fn interceptor_chain(
         typ: typ.to_owned(),
         parameter: parameter.to_owned(),
     };
-    for (typ, parameter) in [
-        ("nack", ""),
-        ("nack", "pli"),
-        ("ccm", "fir"),
-        ("transport-cc", ""),
-    ] {
+    for (typ, parameter) in [("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("transport-cc", "")] {
         engine.register_feedback(feedback(typ, parameter), RtpCodecKind::Video);
     }
     engine.register_feedback(feedback("transport-cc", ""), RtpCodecKind::Audio);
@@ -107,10 +99,7 @@ pub(super) fn interceptor_chain(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
-        .with(
-            Slot::CongestionControl,
-            CongestionControlBuilder::new(estimator).build(),
-        )
+        .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
         .with(Slot::TwccSender, TwccSenderBuilder::new().build())
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(
@@ -119,9 +108,7 @@ pub(super) fn interceptor_chain(
         )
         .with(
             Slot::TwccReceiver,
-            TwccReceiverBuilder::new()
-                .with_interval(Duration::from_millis(50))
-                .build(),
+            TwccReceiverBuilder::new().with_interval(Duration::from_millis(50)).build(),
         );
     Ok(configure_rtcp_reports(registry))
 }

@@ -34,13 +34,7 @@ pub struct Outlet {
 impl Outlet {
     pub(super) fn new(capacity: usize) -> (Self, mpsc::Receiver<OutgoingPacket>) {
         let (packets, receiver) = mpsc::channel(capacity);
-        (
-            Self {
-                packets,
-                backlog: Arc::default(),
-            },
-            receiver,
-        )
+        (Self { packets, backlog: Arc::default() }, receiver)
     }
 
     /// Bytes not yet on the wire. A sender asks before it encodes, since nothing is dropped
@@ -89,7 +83,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(track: &Arc<TrackLocalStaticRTP>, ssrc: u32, payload_type: u8, outlet: &Outlet) -> Self {
+    pub(super) fn new(
+        track: &Arc<TrackLocalStaticRTP>,
+        ssrc: u32,
+        payload_type: u8,
+        outlet: &Outlet,
+    ) -> Self {
         Self {
             track: Arc::clone(track),
             ssrc,
@@ -154,8 +153,6 @@ impl Pace {
         let ahead = self.clear_at.saturating_duration_since(now);
         let allowed = Duration::from_secs_f64(BURST / rate);
         // Timers are no finer than a millisecond.
-        ahead
-            .checked_sub(allowed)
-            .filter(|wait| *wait >= Duration::from_millis(1))
+        ahead.checked_sub(allowed).filter(|wait| *wait >= Duration::from_millis(1))
     }
 }

@@ -103,10 +103,7 @@ pub struct Converter {
 impl Converter {
     /// A converter whose frames come from `pool`.
     pub fn new(pool: FramePool) -> Self {
-        Self {
-            pool,
-            planes: Default::default(),
-        }
+        Self { pool, planes: Default::default() }
     }
 
     /// Turns one buffer into a frame. Its `captured_at` is now; the caller knows better.
@@ -193,16 +190,10 @@ impl Converter {
         // The crate insists on the padding after the last row.
         let needed = stride * raw.height as usize;
         if data.len() < needed {
-            return Err(ConvertError::Short {
-                got: data.len(),
-                needed,
-            });
+            return Err(ConvertError::Short { got: data.len(), needed });
         }
-        let convert = if raw.format == RawFormat::Rgb {
-            yuv::rgb_to_yuv420
-        } else {
-            yuv::bgr_to_yuv420
-        };
+        let convert =
+            if raw.format == RawFormat::Rgb { yuv::rgb_to_yuv420 } else { yuv::bgr_to_yuv420 };
         let mut frame = self.pool.take(raw.width, raw.height);
         convert(
             &mut planar(&mut frame),
@@ -225,9 +216,8 @@ impl Converter {
         let (width, height) = (raw.width as usize, raw.height as usize);
         let mut frame = self.pool.take(raw.width, raw.height);
         let [y, u, v] = frame.planes_mut();
-        for (to, from) in y
-            .chunks_exact_mut(width)
-            .zip(self.planes[0].chunks_exact(layout.luma_stride))
+        for (to, from) in
+            y.chunks_exact_mut(width).zip(self.planes[0].chunks_exact(layout.luma_stride))
         {
             limit_luma(to, from);
         }
@@ -295,10 +285,7 @@ fn decode_jpeg(
     let rest = started.finish_into_inner().map_err(failed)?;
     let used = &raw.data[..raw.data.len() - rest.len()];
     if !used.ends_with(&[0xFF, 0xD9]) {
-        return Err(ConvertError::Jpeg(format!(
-            "it is cut off after {} bytes",
-            used.len()
-        )));
+        return Err(ConvertError::Jpeg(format!("it is cut off after {} bytes", used.len())));
     }
     Ok(layout)
 }
@@ -307,10 +294,9 @@ fn jpeg_layout(decoder: &Decompress<&[u8]>) -> Result<JpegLayout, ConvertError> 
     let unsupported = |what: String| Err(ConvertError::Jpeg(what));
     let components = decoder.components();
     match (decoder.color_space(), components) {
-        (ColorSpace::JCS_GRAYSCALE, [y]) => Ok(JpegLayout {
-            luma_stride: y.row_stride(),
-            chroma: None,
-        }),
+        (ColorSpace::JCS_GRAYSCALE, [y]) => {
+            Ok(JpegLayout { luma_stride: y.row_stride(), chroma: None })
+        }
         (ColorSpace::JCS_YCbCr, [y, u, v]) => {
             let ((yh, yv), (uh, uv)) = (y.sampling(), u.sampling());
             let fits = |luma: u8, chroma: u8| {
@@ -393,10 +379,7 @@ fn rows<'a>(
     let stride = if raw.stride == 0 { row } else { raw.stride };
     // u32 is what the pixel library counts in.
     if stride < row || stride > MAX_SIDE as usize * 8 {
-        return Err(ConvertError::Stride {
-            stride,
-            needed: row,
-        });
+        return Err(ConvertError::Stride { stride, needed: row });
     }
     // Drivers may leave out the padding after the last row.
     let needed = stride * (count - 1) + row;

@@ -2,13 +2,7 @@ use super::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 fn picture(format: RawFormat, width: u32, height: u32, data: &[u8]) -> RawPicture<'_> {
-    RawPicture {
-        format,
-        width,
-        height,
-        stride: 0,
-        data,
-    }
+    RawPicture { format, width, height, stride: 0, data }
 }
 
 fn convert(raw: RawPicture<'_>) -> Result<Frame, ConvertError> {
@@ -24,10 +18,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 fn assert_near(name: &str, got: &[u8], wanted: &[u8], tolerance: u8) {
     assert_eq!(got.len(), wanted.len(), "{name}");
     for (index, (got, wanted)) in got.iter().zip(wanted).enumerate() {
-        assert!(
-            got.abs_diff(*wanted) <= tolerance,
-            "{name}[{index}]: {got}, not {wanted}"
-        );
+        assert!(got.abs_diff(*wanted) <= tolerance, "{name}[{index}]: {got}, not {wanted}");
     }
 }
 
@@ -54,19 +45,12 @@ fn jpeg(
 
 /// Smooth in both directions, so that JPEG keeps it nearly exact.
 fn ramp(x: usize, y: usize) -> [u8; 3] {
-    [
-        (40 + 3 * x + 2 * y).min(250) as u8,
-        (60 + 2 * x) as u8,
-        (200 - 2 * y) as u8,
-    ]
+    [(40 + 3 * x + 2 * y).min(250) as u8, (60 + 2 * x) as u8, (200 - 2 * y) as u8]
 }
 
 fn full_to_limited(value: f64, chroma: bool) -> u8 {
-    let limited = if chroma {
-        128.0 + (value - 128.0) * 224.0 / 255.0
-    } else {
-        16.0 + value * 219.0 / 255.0
-    };
+    let limited =
+        if chroma { 128.0 + (value - 128.0) * 224.0 / 255.0 } else { 16.0 + value * 219.0 / 255.0 };
     limited.round() as u8
 }
 
@@ -74,21 +58,10 @@ fn full_to_limited(value: f64, chroma: bool) -> u8 {
 fn fixed_point_range_conversion_equals_the_rounded_formula() {
     for value in 0..=255u32 {
         let exact = f64::from(value);
-        assert_eq!(
-            limited_luma(value),
-            full_to_limited(exact, false),
-            "luma {value}"
-        );
-        assert_eq!(
-            limited_chroma(value),
-            full_to_limited(exact, true),
-            "chroma {value}"
-        );
+        assert_eq!(limited_luma(value), full_to_limited(exact, false), "luma {value}");
+        assert_eq!(limited_chroma(value), full_to_limited(exact, true), "chroma {value}");
     }
-    assert_eq!(
-        (limited_luma(0), limited_luma(255), limited_chroma(128)),
-        (16, 235, 128)
-    );
+    assert_eq!((limited_luma(0), limited_luma(255), limited_chroma(128)), (16, 235, 128));
 }
 
 #[test]
@@ -99,9 +72,7 @@ fn yuyv_keeps_luma_and_averages_the_chroma_of_two_rows() {
         let frame = convert(picture(RawFormat::Yuyv, width, height, &data)).expect("picture");
         let at = |x: usize, y: usize| data[y * row + x];
         let (w, h) = (width as usize, height as usize);
-        let luma: Vec<u8> = (0..h)
-            .flat_map(|y| (0..w).map(move |x| at(2 * x, y)))
-            .collect();
+        let luma: Vec<u8> = (0..h).flat_map(|y| (0..w).map(move |x| at(2 * x, y))).collect();
         let chroma = |offset: usize| -> Vec<u8> {
             let mean = |x: usize, y: usize| {
                 let second = (2 * y + 1).min(h - 1);
@@ -109,9 +80,7 @@ fn yuyv_keeps_luma_and_averages_the_chroma_of_two_rows() {
                     u32::from(at(4 * x + offset, 2 * y)) + u32::from(at(4 * x + offset, second));
                 sum.div_ceil(2) as u8
             };
-            (0..h.div_ceil(2))
-                .flat_map(|y| (0..w.div_ceil(2)).map(move |x| mean(x, y)))
-                .collect()
+            (0..h.div_ceil(2)).flat_map(|y| (0..w.div_ceil(2)).map(move |x| mean(x, y))).collect()
         };
         let [y, u, v] = frame.planes();
         assert_near(&format!("{width}x{height} Y"), y, &luma, 0);
@@ -123,17 +92,10 @@ fn yuyv_keeps_luma_and_averages_the_chroma_of_two_rows() {
 #[test]
 fn nv12_is_taken_apart_exactly_whatever_its_stride() {
     for (width, height, stride) in [(64u32, 48u32, 0usize), (5, 3, 0), (6, 4, 32), (1, 1, 2)] {
-        let row = if stride == 0 {
-            width.div_ceil(2) as usize * 2
-        } else {
-            stride
-        };
+        let row = if stride == 0 { width.div_ceil(2) as usize * 2 } else { stride };
         let (w, h) = (width as usize, height as usize);
         let data = noise(row * (h + h.div_ceil(2)), 2);
-        let raw = RawPicture {
-            stride,
-            ..picture(RawFormat::Nv12, width, height, &data)
-        };
+        let raw = RawPicture { stride, ..picture(RawFormat::Nv12, width, height, &data) };
         let frame = convert(raw).expect("picture");
         let [y, u, v] = frame.planes();
         for (index, got) in y.iter().enumerate() {
@@ -160,10 +122,7 @@ fn rgb_and_bgr_follow_bt601() {
             128.0 + 224.0 * (bf - luma) / 1.772,
             128.0 + 224.0 * (rf - luma) / 1.402,
         ];
-        for raw in [
-            picture(RawFormat::Rgb, 9, 7, &rgb),
-            picture(RawFormat::Bgr, 9, 7, &bgr),
-        ] {
+        for raw in [picture(RawFormat::Rgb, 9, 7, &rgb), picture(RawFormat::Bgr, 9, 7, &bgr)] {
             let frame = convert(raw).expect("picture");
             for (plane, wanted) in frame.planes().into_iter().zip(wanted) {
                 assert_near("plane", plane, &vec![wanted.round() as u8; plane.len()], 1);
@@ -251,10 +210,7 @@ fn what_follows_a_jpeg_in_a_cameras_buffer_is_ignored() {
 fn a_jpeg_of_another_size_is_refused_not_sheared() {
     let data = jpeg(64, 48, (2, 1), ramp);
     let error = convert(picture(RawFormat::Mjpeg, 48, 64, &data)).expect_err("sheared");
-    assert_eq!(
-        error.to_string(),
-        "the JPEG is 64x48 but 48x64 was negotiated"
-    );
+    assert_eq!(error.to_string(), "the JPEG is 64x48 but 48x64 was negotiated");
 }
 
 #[test]
@@ -272,9 +228,7 @@ fn a_jpeg_cut_off_anywhere_is_an_error() {
 
 #[test]
 fn damaged_jpegs_never_panic() {
-    let good = jpeg(64, 48, (2, 1), |x, y| {
-        [(x * 37 + y * 11) as u8, (x * 5) as u8, (y * 7) as u8]
-    });
+    let good = jpeg(64, 48, (2, 1), |x, y| [(x * 37 + y * 11) as u8, (x * 5) as u8, (y * 7) as u8]);
     let mut rng = StdRng::seed_from_u64(4);
     let mut converter = Converter::default();
     let mut refused = 0;
@@ -284,19 +238,11 @@ fn damaged_jpegs_never_panic() {
             let at = rng.random_range(0..data.len());
             data[at] = rng.random();
         }
-        refused += u32::from(
-            converter
-                .convert(&picture(RawFormat::Mjpeg, 64, 48, &data))
-                .is_err(),
-        );
+        refused += u32::from(converter.convert(&picture(RawFormat::Mjpeg, 64, 48, &data)).is_err());
     }
     assert!(refused > 500, "only {refused} of 3000 were refused");
     // And the decoder still works after all that.
-    assert!(
-        converter
-            .convert(&picture(RawFormat::Mjpeg, 64, 48, &good))
-            .is_ok()
-    );
+    assert!(converter.convert(&picture(RawFormat::Mjpeg, 64, 48, &good)).is_ok());
 }
 
 #[test]
@@ -306,21 +252,9 @@ fn short_buffers_and_overlapping_rows_are_named() {
         let data = vec![0; needed];
         assert!(convert(picture(format, 10, 4, &data)).is_ok(), "{format:?}");
         let result = convert(picture(format, 10, 4, &data[1..]));
-        assert_eq!(
-            result.err(),
-            Some(ConvertError::Short {
-                got: needed - 1,
-                needed
-            })
-        );
-        let raw = RawPicture {
-            stride: 3,
-            ..picture(format, 10, 4, &data)
-        };
-        assert!(matches!(
-            convert(raw),
-            Err(ConvertError::Stride { stride: 3, .. })
-        ));
+        assert_eq!(result.err(), Some(ConvertError::Short { got: needed - 1, needed }));
+        let raw = RawPicture { stride: 3, ..picture(format, 10, 4, &data) };
+        assert!(matches!(convert(raw), Err(ConvertError::Stride { stride: 3, .. })));
     }
 }
 
@@ -335,10 +269,7 @@ fn absurd_sizes_are_refused_before_memory_is_taken() {
 #[test]
 fn rows_may_be_padded_and_the_last_padding_missing() {
     let data = noise(24 * 3 + 16, 5);
-    let raw = RawPicture {
-        stride: 24,
-        ..picture(RawFormat::Yuyv, 8, 4, &data)
-    };
+    let raw = RawPicture { stride: 24, ..picture(RawFormat::Yuyv, 8, 4, &data) };
     let frame = convert(raw).expect("picture");
     for (index, got) in frame.planes()[0].iter().enumerate() {
         assert_eq!(*got, data[index / 8 * 24 + index % 8 * 2]);

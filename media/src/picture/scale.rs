@@ -26,15 +26,9 @@ pub fn fit(frame: &Frame, width: u32, height: u32, pool: &FramePool) -> Frame {
     // Even sizes and places, so that luma and chroma stay in step.
     let even = |side: u64| (side as u32).max(2) & !1;
     let (inner_width, inner_height) = if from_width * to_height >= to_width * from_height {
-        (
-            width,
-            even((from_height * to_width + from_width / 2) / from_width).min(height),
-        )
+        (width, even((from_height * to_width + from_width / 2) / from_width).min(height))
     } else {
-        (
-            even((from_width * to_height + from_height / 2) / from_height).min(width),
-            height,
-        )
+        (even((from_width * to_height + from_height / 2) / from_height).min(width), height)
     };
     let inner = resize(frame, inner_width, inner_height, pool);
     if (inner.width(), inner.height()) == (width.max(1), height.max(1)) {
@@ -48,11 +42,7 @@ pub fn fit(frame: &Frame, width: u32, height: u32, pool: &FramePool) -> Frame {
     let top = (height.saturating_sub(inner_height) / 2) as usize & !1;
     let [from, to] = [&inner, &out].map(plane_sizes);
     for (index, target) in out.planes_mut().into_iter().enumerate() {
-        let (left, top) = if index == 0 {
-            (left, top)
-        } else {
-            (left / 2, top / 2)
-        };
+        let (left, top) = if index == 0 { (left, top) } else { (left / 2, top / 2) };
         let (source_width, target_width) = (from[index].0, to[index].0);
         let rows = inner.planes()[index].chunks_exact(source_width);
         for (row, source) in target.chunks_exact_mut(target_width).skip(top).zip(rows) {
@@ -68,10 +58,7 @@ type Size = (usize, usize);
 
 fn plane_sizes(frame: &Frame) -> [Size; 3] {
     let luma = (frame.width() as usize, frame.height() as usize);
-    let chroma = (
-        frame.chroma_width() as usize,
-        frame.chroma_height() as usize,
-    );
+    let chroma = (frame.chroma_width() as usize, frame.chroma_height() as usize);
     [luma, chroma, chroma]
 }
 
@@ -96,15 +83,10 @@ fn resize_plane(source: &[u8], from: Size, target: &mut [u8], to: Size) {
 }
 
 fn halve(source: &[u8], source_width: usize, target: &mut [u8], width: usize) {
-    for (rows, out) in source
-        .chunks_exact(2 * source_width)
-        .zip(target.chunks_exact_mut(width))
-    {
+    for (rows, out) in source.chunks_exact(2 * source_width).zip(target.chunks_exact_mut(width)) {
         let (upper, lower) = rows.split_at(source_width);
-        for ((out, upper), lower) in out
-            .iter_mut()
-            .zip(upper.chunks_exact(2))
-            .zip(lower.chunks_exact(2))
+        for ((out, upper), lower) in
+            out.iter_mut().zip(upper.chunks_exact(2)).zip(lower.chunks_exact(2))
         {
             let sum = u16::from(upper[0])
                 + u16::from(upper[1])
@@ -196,9 +178,7 @@ fn weighted(values: &[u16], weights: &[u16]) -> u8 {
 
 fn padded(taps: &Taps) -> Option<(usize, [u16; FEW])> {
     let mut weights = [0; FEW];
-    weights
-        .get_mut(..taps.weights.len())?
-        .copy_from_slice(&taps.weights);
+    weights.get_mut(..taps.weights.len())?.copy_from_slice(&taps.weights);
     Some((taps.first, weights))
 }
 
@@ -222,15 +202,9 @@ mod tests {
     fn every_size_keeps_brightness_and_gradient() {
         let pool = FramePool::new();
         let frame = ramp(320, 180);
-        for (width, height) in [
-            (160, 90),
-            (80, 45),
-            (213, 121),
-            (640, 360),
-            (333, 7),
-            (1, 1),
-            (319, 179),
-        ] {
+        for (width, height) in
+            [(160, 90), (80, 45), (213, 121), (640, 360), (333, 7), (1, 1), (319, 179)]
+        {
             let small = resize(&frame, width, height, &pool);
             let [y, u, v] = small.planes();
             let row = &y[y.len() / 2..][..width as usize / 2];
@@ -262,18 +236,10 @@ mod tests {
         let pool = FramePool::new();
         let mut frame = pool.black(640, 360);
         for (at, value) in frame.planes_mut()[0].iter_mut().enumerate() {
-            *value = if (at % 640 + at / 640) % 2 == 0 {
-                235
-            } else {
-                15
-            };
+            *value = if (at % 640 + at / 640) % 2 == 0 { 235 } else { 15 };
         }
         let small = resize(&frame, 200, 113, &pool);
-        assert!(
-            small.planes()[0]
-                .iter()
-                .all(|&value| value.abs_diff(125) < 12)
-        );
+        assert!(small.planes()[0].iter().all(|&value| value.abs_diff(125) < 12));
     }
 
     #[test]
@@ -292,10 +258,7 @@ mod tests {
         let pool = FramePool::new();
         let wide = fit(&ramp(320, 180), 320, 240, &pool);
         let [y, u, _] = wide.planes();
-        assert_eq!(
-            (y[0], y[29 * 320], u[0], y[239 * 320 + 5]),
-            (16, 16, 128, 16)
-        );
+        assert_eq!((y[0], y[29 * 320], u[0], y[239 * 320 + 5]), (16, 16, 128, 16));
         assert!(y[30 * 320 + 5] != 16 && y[209 * 320 + 5] != 16);
         let tall = fit(&ramp(180, 320), 320, 180, &pool);
         let [y, ..] = tall.planes();

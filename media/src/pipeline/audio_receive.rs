@@ -27,21 +27,13 @@ pub struct AudioInlet {
 impl AudioInlet {
     /// An empty buffer.
     pub fn new(counters: Arc<Counters>) -> Self {
-        Self {
-            buffer: Mutex::new(JitterBuffer::new()),
-            counters,
-        }
+        Self { buffer: Mutex::new(JitterBuffer::new()), counters }
     }
 
     /// Takes a packet from the network.
     pub fn push(&self, now: Instant, packet: RtpPacket) {
         let size = packet.payload.len();
-        self.buffer().handle_packet(
-            now,
-            packet.sequence_number,
-            packet.timestamp,
-            packet.payload,
-        );
+        self.buffer().handle_packet(now, packet.sequence_number, packet.timestamp, packet.payload);
         self.counters.audio_in(|flow| flow.bytes += size as u64);
     }
 
@@ -65,19 +57,13 @@ impl AudioOut {
     /// Plays nothing any more, if `inlet` is what plays.
     pub fn disconnect(&self, inlet: &Arc<AudioInlet>) {
         let mut playing = self.inlet.lock().unwrap_or_else(PoisonError::into_inner);
-        if playing
-            .as_ref()
-            .is_some_and(|playing| Arc::ptr_eq(playing, inlet))
-        {
+        if playing.as_ref().is_some_and(|playing| Arc::ptr_eq(playing, inlet)) {
             *playing = None;
         }
     }
 
     fn inlet(&self) -> Option<Arc<AudioInlet>> {
-        self.inlet
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.inlet.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -208,11 +194,7 @@ impl Player {
             flow.buffer = Some(millis(stats.buffer_ms));
             flow.level_dbfs = Some(loudness);
         });
-        if self.sound.is_empty() {
-            self.silence()
-        } else {
-            &self.sound
-        }
+        if self.sound.is_empty() { self.silence() } else { &self.sound }
     }
 
     fn decode(&mut self, playout: &Playout) -> Result<(), CodecError> {

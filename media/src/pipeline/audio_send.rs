@@ -156,11 +156,7 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
                     flow.bytes += payload.len() as u64;
                     flow.level_dbfs = Some(level);
                 });
-                let packet = OutgoingPacket {
-                    timestamp,
-                    marker: false,
-                    payload,
-                };
+                let packet = OutgoingPacket { timestamp, marker: false, payload };
                 if !outlet.send(packet) {
                     feed.disconnect(&counters);
                 }

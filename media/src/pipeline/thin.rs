@@ -27,11 +27,7 @@ impl Thinner {
             return false;
         }
         // What a pause left out is not made up for.
-        let due = if captured_at > due + interval {
-            captured_at
-        } else {
-            due
-        };
+        let due = if captured_at > due + interval { captured_at } else { due };
         self.due = Some(due + interval);
         true
     }
@@ -55,11 +51,7 @@ mod tests {
     fn late_pictures_of_a_source_as_fast_as_wanted_are_all_sent() {
         let jittered = [0, 33, 95, 100, 133, 180, 200, 233, 290, 300];
         assert_eq!(taken(30.0, 30.0, jittered), jittered);
-        assert_eq!(
-            taken(33.0, 30.0, jittered),
-            jittered,
-            "an estimate too high"
-        );
+        assert_eq!(taken(33.0, 30.0, jittered), jittered, "an estimate too high");
     }
 
     #[test]

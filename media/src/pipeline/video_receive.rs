@@ -56,13 +56,7 @@ pub struct VideoReceiverParts {
 /// The inlet, to be given to a connection, and what becomes the receiver.
 pub fn channel() -> (VideoInlet, VideoReceiverParts) {
     let (sender, packets) = sync_channel(QUEUE);
-    (
-        VideoInlet {
-            packets: sender,
-            overflow: Arc::default(),
-        },
-        VideoReceiverParts { packets },
-    )
+    (VideoInlet { packets: sender, overflow: Arc::default() }, VideoReceiverParts { packets })
 }
 
 impl VideoReceiver {
@@ -103,10 +97,7 @@ impl VideoReceiver {
                 }
             }
         });
-        Self {
-            peer_sends,
-            _worker: worker,
-        }
+        Self { peer_sends, _worker: worker }
     }
 
     /// Whether the other end says its camera is on: a gap while it is off is no freeze.
@@ -136,9 +127,7 @@ impl Loop {
         let wait = self
             .assembler
             .poll_timeout()
-            .map_or(Duration::from_millis(100), |at| {
-                at.saturating_duration_since(now())
-            })
+            .map_or(Duration::from_millis(100), |at| at.saturating_duration_since(now()))
             .min(Duration::from_millis(100));
         match packets.recv_timeout(wait) {
             Ok((at, packet)) => self.assembler.handle_packet(at, packet),
@@ -218,8 +207,7 @@ impl Loop {
     fn ask_if_needed(&mut self, peer_sends: bool) {
         let needed = matches!(self.assembler.poll_event(), Some(AssemblerEvent::KeyFrameNeeded));
         self.wanting |= needed;
-        let lately =
-            self.asked.is_some_and(|at| now().saturating_duration_since(at) < ASK_AGAIN);
+        let lately = self.asked.is_some_and(|at| now().saturating_duration_since(at) < ASK_AGAIN);
         if self.wanting && peer_sends && !lately {
             (self.ask_key_frame)();
             self.asked = Some(now());

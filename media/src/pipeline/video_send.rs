@@ -103,9 +103,7 @@ impl Loop {
     fn send(&mut self, frame: &Frame) -> bool {
         let now = now();
         self.key_frame_due |= self.counters.take_key_frame_request()
-            || self
-                .last_frame
-                .is_none_or(|last| now.duration_since(last) > PAUSE);
+            || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
         let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
         let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
         if waiting > MAX_BACKLOG.as_secs_f64() {
@@ -118,10 +116,7 @@ impl Loop {
             fps: self.frame_rate(frame.captured_at),
         };
         let decision = self.adapter.decide(now, target, source);
-        if !self
-            .thinner
-            .takes(frame.captured_at, source.fps, decision.fps)
-        {
+        if !self.thinner.takes(frame.captured_at, source.fps, decision.fps) {
             return true; // fewer frames a second were decided
         }
         self.last_frame = Some(now);
@@ -177,9 +172,8 @@ impl Loop {
         if changed_by_more_than(encoder.config().bitrate, bitrate, 0.02) {
             encoder.set_bitrate(bitrate)?;
         }
-        let spaced = self
-            .last_key_frame
-            .is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
+        let spaced =
+            self.last_key_frame.is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
         let force = self.key_frame_due && spaced;
         let begun = super::now();
         let encoded = encoder.encode(picture, force)?;
@@ -205,11 +199,7 @@ impl Loop {
         let payloads = packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {
-            let packet = OutgoingPacket {
-                timestamp,
-                marker: index == last,
-                payload,
-            };
+            let packet = OutgoingPacket { timestamp, marker: index == last, payload };
             if !self.outlet.send(packet) {
                 return Ok(false);
             }

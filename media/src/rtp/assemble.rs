@@ -170,9 +170,7 @@ impl Assembler {
                 index
             }
         };
-        let next = *self
-            .next
-            .get_or_insert(index.saturating_sub(REORDER_AT_START));
+        let next = *self.next.get_or_insert(index.saturating_sub(REORDER_AT_START));
         if index < next {
             self.stats.late += 1;
             return;
@@ -312,20 +310,13 @@ impl Assembler {
                 if let (Some(open), Some(timestamp)) = (open.take(), timestamp)
                     && (open.key || !key)
                 {
-                    return Ok(Found {
-                        start: open.start,
-                        end: index,
-                        timestamp,
-                    });
+                    return Ok(Found { start: open.start, end: index, timestamp });
                 }
                 boundary = true;
             }
             timestamp = Some(packet.timestamp);
             if open.is_none() && (boundary || packet.starts_frame) {
-                open = Some(Open {
-                    start: index,
-                    key: false,
-                });
+                open = Some(Open { start: index, key: false });
             }
             boundary = false;
             if let Some(open) = &mut open {
@@ -336,11 +327,7 @@ impl Assembler {
                     && (open.key || !key)
                 {
                     let (start, end) = (open.start, index + 1);
-                    return Ok(Found {
-                        start,
-                        end,
-                        timestamp: packet.timestamp,
-                    });
+                    return Ok(Found { start, end, timestamp: packet.timestamp });
                 }
                 boundary = true;
                 timestamp = None;
@@ -354,19 +341,12 @@ impl Assembler {
         self.drop_before(found.start);
         let behind = self.packets.split_off(&found.end);
         let parts = std::mem::replace(&mut self.packets, behind);
-        self.bytes = self
-            .bytes
-            .saturating_sub(parts.values().map(|p| p.payload.len()).sum());
+        self.bytes = self.bytes.saturating_sub(parts.values().map(|p| p.payload.len()).sum());
         self.next = Some(found.end);
         self.next_starts_frame = true;
         self.gap = None;
-        let Depacketized {
-            data,
-            key,
-            unsupported,
-            malformed,
-            broken,
-        } = depacketize(parts.values().map(|part| &part.payload[..]));
+        let Depacketized { data, key, unsupported, malformed, broken } =
+            depacketize(parts.values().map(|part| &part.payload[..]));
         self.stats.unsupported += u64::from(unsupported);
         self.stats.malformed += u64::from(malformed);
         if broken {
@@ -398,9 +378,7 @@ impl Assembler {
     /// Gives up what was not repaired in time. True if anything changed.
     fn give_up_overdue(&mut self, now: Instant) -> bool {
         if !self.awaiting_key {
-            let overdue = self
-                .gap
-                .is_some_and(|(_, since)| now >= since + self.repair_time);
+            let overdue = self.gap.is_some_and(|(_, since)| now >= since + self.repair_time);
             if overdue {
                 self.stats.gaps_given_up += 1;
                 self.await_key(now, false);
@@ -426,10 +404,7 @@ impl Assembler {
     /// The oldest packets of one timestamp: where the next timestamp begins (if one does), when
     /// the last of them came, and whether they are of a key frame.
     fn oldest_group(&self) -> Option<(Option<u64>, Instant, bool)> {
-        let mut media = self
-            .packets
-            .iter()
-            .filter(|(_, packet)| !packet.is_padding());
+        let mut media = self.packets.iter().filter(|(_, packet)| !packet.is_padding());
         let (_, first) = media.next()?;
         let (mut last_arrival, mut key) = (first.arrival, first.key);
         for (&index, packet) in media {
@@ -459,10 +434,7 @@ impl Assembler {
         };
         let next = if end == u64::MAX { last + 1 } else { end };
         // A change of timestamp is a beginning only where no packet is missing at it.
-        let changes = self
-            .packets
-            .get(&next)
-            .is_some_and(|p| p.timestamp != packet.timestamp);
+        let changes = self.packets.get(&next).is_some_and(|p| p.timestamp != packet.timestamp);
         self.next_starts_frame = last + 1 == next && (packet.marker || changes);
         self.next = Some(next);
         self.gap = None;
@@ -501,9 +473,7 @@ impl Assembler {
 
 /// How long a gap deserves to be waited for on a path with this round trip.
 pub fn repair_time_for(rtt: Duration) -> Duration {
-    DEFAULT_REPAIR_TIME
-        .max(rtt * 2 + Duration::from_millis(60))
-        .min(Duration::from_secs(2))
+    DEFAULT_REPAIR_TIME.max(rtt * 2 + Duration::from_millis(60)).min(Duration::from_secs(2))
 }
 
 #[cfg(test)]

@@ -54,9 +54,7 @@ pub fn round_trip_time(
     if last_sender_report == 0 {
         return None;
     }
-    let trip = arrival
-        .wrapping_sub(last_sender_report)
-        .wrapping_sub(delay_since_last);
+    let trip = arrival.wrapping_sub(last_sender_report).wrapping_sub(delay_since_last);
     let trip = fixed_to_duration(trip);
     (trip <= MAX_RTT).then_some(trip)
 }
@@ -127,10 +125,7 @@ impl PathReports {
             self.last_rtt = Some(rtt);
         }
         let lost = f64::from(block.fraction_lost) / 256.0;
-        self.loss = Some(
-            self.loss
-                .map_or(lost, |old| old + LOSS_WEIGHT * (lost - old)),
-        );
+        self.loss = Some(self.loss.map_or(lost, |old| old + LOSS_WEIGHT * (lost - old)));
         self.jitter_ms = f64::from(block.jitter) * 1000.0 / f64::from(self.clock_rate);
         self.cumulative_lost = block.cumulative_lost;
         true
@@ -140,11 +135,7 @@ impl PathReports {
         if block.last_sender_report == 0 {
             return None;
         }
-        let answered = self
-            .sent
-            .iter()
-            .rev()
-            .find(|(ntp, _)| *ntp == block.last_sender_report);
+        let answered = self.sent.iter().rev().find(|(ntp, _)| *ntp == block.last_sender_report);
         let Some((_, sent_at)) = answered else {
             let (asked, held) = (block.last_sender_report, block.delay_since_last);
             return round_trip_time(ntp_middle(ntp_now), asked, held);
@@ -231,10 +222,7 @@ impl ReceiveStatistics {
             Unwrapped::Index(index) => self.first = self.first.min(index),
             Unwrapped::Suspect => return,
             Unwrapped::Restarted(index) => {
-                *self = Self {
-                    bytes: self.bytes,
-                    ..Self::new(self.ssrc, self.clock_rate)
-                };
+                *self = Self { bytes: self.bytes, ..Self::new(self.ssrc, self.clock_rate) };
                 self.sequence.unwrap(sequence_number);
                 self.first = self.sequence.highest().unwrap_or(index);
             }
@@ -280,20 +268,14 @@ impl ReceiveStatistics {
             self.last_report.map_or((0, 0), |(report, at)| {
                 let held = now.saturating_duration_since(at).as_micros();
                 let held = (held << 16) / 1_000_000;
-                (
-                    ntp_middle(report.ntp),
-                    u32::try_from(held).unwrap_or(u32::MAX),
-                )
+                (ntp_middle(report.ntp), u32::try_from(held).unwrap_or(u32::MAX))
             });
         ReportBlock {
             ssrc: self.ssrc,
             fraction_lost: fraction as u8,
             cumulative_lost: self.lost().clamp(-0x80_0000, 0x7f_ffff) as i32,
             // One cycle less: indices begin in the second.
-            highest_sequence: self
-                .sequence
-                .highest()
-                .map_or(0, |high| (high - 0x1_0000) as u32),
+            highest_sequence: self.sequence.highest().map_or(0, |high| (high - 0x1_0000) as u32),
             jitter: self.jitter as u32,
             last_sender_report,
             delay_since_last,
@@ -342,11 +324,7 @@ mod tests {
         let rtt = round_trip_time(arrival, last, held);
         assert_eq!(rtt, Some(Duration::from_millis(6125)));
         assert_eq!(round_trip_time(arrival, 0, 0), None);
-        assert_eq!(
-            round_trip_time(last + held - 1, last, held),
-            None,
-            "below zero"
-        );
+        assert_eq!(round_trip_time(last + held - 1, last, held), None, "below zero");
     }
 
     #[test]
@@ -354,14 +332,7 @@ mod tests {
         let now = Instant::now();
         let mut path = PathReports::new(7, 90_000);
         let ntp = 0xe000_0001_8000_0000u64;
-        path.handle_sent(
-            now,
-            &SenderReport {
-                ssrc: 7,
-                ntp,
-                rtp_timestamp: 0,
-            },
-        );
+        path.handle_sent(now, &SenderReport { ssrc: 7, ntp, rtp_timestamp: 0 });
         let block = ReportBlock {
             ssrc: 7,
             last_sender_report: ntp_middle(ntp),
@@ -397,10 +368,7 @@ mod tests {
         let report = stats.report(begin);
         assert_eq!((report.fraction_lost, report.cumulative_lost), (64, 25));
         assert_eq!(report.highest_sequence, 65_500 + 99);
-        assert_eq!(
-            (stats.received(), stats.expected(), stats.bytes()),
-            (75, 100, 7500)
-        );
+        assert_eq!((stats.received(), stats.expected(), stats.bytes()), (75, 100, 7500));
         assert!(stats.jitter_ms() < 0.001);
         for i in 100..110u16 {
             let now = begin + u32::from(i) * 20 * MS;
@@ -427,25 +395,15 @@ mod tests {
             let now = begin + i * 33 * MS + (i % 2) * 8 * MS;
             stats.handle_packet(now, i as u16, i * 33 * 90, 1);
         }
-        assert!(
-            (stats.jitter_ms() - 8.0).abs() < 0.1,
-            "{}",
-            stats.jitter_ms()
-        );
+        assert!((stats.jitter_ms() - 8.0).abs() < 0.1, "{}", stats.jitter_ms());
     }
 
     #[test]
     fn what_we_report_gives_the_peer_its_round_trip() {
         let begin = Instant::now();
-        let (mut ours, mut theirs) = (
-            ReceiveStatistics::new(3, 90_000),
-            PathReports::new(3, 90_000),
-        );
-        let report = SenderReport {
-            ssrc: 3,
-            ntp: 0x1234_5678_9abc_def0,
-            rtp_timestamp: 0,
-        };
+        let (mut ours, mut theirs) =
+            (ReceiveStatistics::new(3, 90_000), PathReports::new(3, 90_000));
+        let report = SenderReport { ssrc: 3, ntp: 0x1234_5678_9abc_def0, rtp_timestamp: 0 };
         theirs.handle_sent(begin, &report);
         ours.handle_sender_report(begin + 30 * MS, &report);
         let block = ours.report(begin + 1030 * MS);

@@ -62,10 +62,7 @@ pub fn inspect(payload: &[u8]) -> Contents {
                 starts_frame: first.is_some_and(opens_frame),
             }
         }
-        kind => Contents {
-            key: kind == nal::IDR,
-            starts_frame: opens_frame(kind),
-        },
+        kind => Contents { key: kind == nal::IDR, starts_frame: opens_frame(kind) },
     }
 }
 
@@ -189,23 +186,13 @@ mod tests {
 
     #[test]
     fn an_aggregate_that_promises_too_much_is_counted() {
-        let out = depacketize([
-            &[0x78, 0x00, 0x09, 0x67][..],
-            &[0x78][..],
-            &[0x78, 0, 0][..],
-        ]);
+        let out = depacketize([&[0x78, 0x00, 0x09, 0x67][..], &[0x78][..], &[0x78, 0, 0][..]]);
         assert_eq!((out.data.len(), out.malformed), (0, 3));
     }
 
     #[test]
     fn types_of_other_modes_are_left_out_and_counted() {
-        let out = depacketize([
-            &[25, 1, 2][..],
-            &[29, 1, 2][..],
-            &[0][..],
-            &[31][..],
-            &[0x41, 1],
-        ]);
+        let out = depacketize([&[25, 1, 2][..], &[29, 1, 2][..], &[0][..], &[31][..], &[0x41, 1]]);
         assert_eq!(out.data, [0, 0, 0, 1, 0x41, 1]);
         assert_eq!((out.unsupported, out.broken), (4, false));
     }
@@ -218,11 +205,7 @@ mod tests {
         let whole = depacketize([start, middle, end]);
         assert_eq!(whole.data, [0, 0, 0, 1, 0x65, 1, 2, 3]);
         assert!(whole.key && !whole.broken);
-        for torn in [
-            vec![middle, end],
-            vec![start, middle],
-            vec![start, start, end],
-        ] {
+        for torn in [vec![middle, end], vec![start, middle], vec![start, start, end]] {
             assert!(depacketize(torn.iter().copied()).broken, "{torn:?}");
         }
         assert!(depacketize([start, &[0x41, 9], end]).broken);

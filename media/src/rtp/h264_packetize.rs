@@ -17,9 +17,7 @@ pub fn packetize(annexb: &[u8], max_payload: usize) -> Vec<Bytes> {
     let mut payloads = Vec::with_capacity(annexb.len() / max + 2);
     let mut sets: Vec<&[u8]> = Vec::new();
     for unit in nal_units(annexb) {
-        let is_set = unit
-            .first()
-            .is_some_and(|&h| matches!(nal::kind(h), nal::SPS | nal::PPS));
+        let is_set = unit.first().is_some_and(|&h| matches!(nal::kind(h), nal::SPS | nal::PPS));
         let held: usize = sets.iter().map(|set| set.len() + 2).sum();
         if !is_set || 1 + held + unit.len() + 2 > max {
             flush_sets(&mut sets, &mut payloads);
@@ -43,11 +41,7 @@ fn flush_sets(sets: &mut Vec<&[u8]>, payloads: &mut Vec<Bytes>) {
         several => {
             let mut payload = BytesMut::new();
             // The highest importance of the units inside (RFC 6184 section 5.7).
-            let importance = several
-                .iter()
-                .filter_map(|set| set.first())
-                .map(|h| h & 0x60)
-                .max();
+            let importance = several.iter().filter_map(|set| set.first()).map(|h| h & 0x60).max();
             payload.put_u8(importance.unwrap_or(0) | nal::STAP_A);
             for set in several {
                 payload.put_u16(set.len() as u16);
@@ -111,10 +105,7 @@ mod tests {
             assert!(payloads.iter().all(|p| p.len() <= max), "round {round}");
             let back = depacketize(payloads.iter().map(|p| &p[..]));
             assert!(!back.broken && back.malformed == 0 && back.unsupported == 0);
-            assert!(
-                back.data == frame,
-                "round {round}, at most {max} bytes a payload"
-            );
+            assert!(back.data == frame, "round {round}, at most {max} bytes a payload");
         }
     }
 

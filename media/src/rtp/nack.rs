@@ -100,11 +100,7 @@ impl NackGenerator {
             return;
         }
         for index in gap {
-            let missing = Missing {
-                noticed_at: now,
-                asked_at: None,
-                tries: 0,
-            };
+            let missing = Missing { noticed_at: now, asked_at: None, tries: 0 };
             self.missing.insert(index, missing);
         }
     }
@@ -136,10 +132,7 @@ impl NackGenerator {
     /// When [`poll`](Self::poll) will have something to ask for, if nothing arrives before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let (repeat, highest) = (self.repeat_after(), self.sequence.highest().unwrap_or(0));
-        self.missing
-            .iter()
-            .map(|(&index, missing)| missing.due(index, highest, repeat))
-            .min()
+        self.missing.iter().map(|(&index, missing)| missing.due(index, highest, repeat)).min()
     }
 
     /// A new key frame arrived or the stream starts over: nothing before is of use.
@@ -201,10 +194,7 @@ pub fn nack_pairs(sequence_numbers: &[u16]) -> Vec<NackPair> {
                 _ => {}
             }
         }
-        pairs.push(NackPair {
-            packet_id: number,
-            lost_packets: 0,
-        });
+        pairs.push(NackPair { packet_id: number, lost_packets: 0 });
     }
     pairs
 }
@@ -221,9 +211,7 @@ mod tests {
 
     fn received(numbers: impl IntoIterator<Item = u16>, now: Instant) -> NackGenerator {
         let mut nack = NackGenerator::default();
-        numbers
-            .into_iter()
-            .for_each(|number| nack.handle_received(number, now));
+        numbers.into_iter().for_each(|number| nack.handle_received(number, now));
         nack
     }
 
@@ -266,9 +254,7 @@ mod tests {
         // On a long path time is up before the tries are.
         let mut nack = received([10, 12], now);
         let rtt = Some(400 * MS);
-        let asked = (0..2000)
-            .filter(|ms| !nack.poll(now + *ms * MS, rtt).is_empty())
-            .count();
+        let asked = (0..2000).filter(|ms| !nack.poll(now + *ms * MS, rtt).is_empty()).count();
         assert_eq!(asked, 3);
     }
 
@@ -279,15 +265,7 @@ mod tests {
         assert_eq!(nack.poll(now + 10 * MS, RTT), [11, 12]);
         nack.handle_received(11, now + 60 * MS);
         assert_eq!(nack.poll(now + 70 * MS, RTT), [12]);
-        assert_eq!(
-            nack.stats(),
-            NackStats {
-                lost: 2,
-                asked: 3,
-                repaired: 1,
-                given_up: 0
-            }
-        );
+        assert_eq!(nack.stats(), NackStats { lost: 2, asked: 3, repaired: 1, given_up: 0 });
     }
 
     #[test]
@@ -333,10 +311,7 @@ mod tests {
             }
         }
         let stats = nack.stats();
-        assert!(
-            stats.repaired + 5 >= lost && stats.given_up == 0,
-            "{stats:?} of {lost}"
-        );
+        assert!(stats.repaired + 5 >= lost && stats.given_up == 0, "{stats:?} of {lost}");
         assert!(stats.asked < lost * 112 / 100, "{stats:?} of {lost}");
     }
 
@@ -347,28 +322,13 @@ mod tests {
         assert_eq!(
             pairs,
             [
-                NackPair {
-                    packet_id: 65_530,
-                    lost_packets: 0b1000_0000_0000_0001
-                },
-                NackPair {
-                    packet_id: 11,
-                    lost_packets: 1
-                },
-                NackPair {
-                    packet_id: 400,
-                    lost_packets: 0x8000
-                },
-                NackPair {
-                    packet_id: 417,
-                    lost_packets: 0
-                },
+                NackPair { packet_id: 65_530, lost_packets: 0b1000_0000_0000_0001 },
+                NackPair { packet_id: 11, lost_packets: 1 },
+                NackPair { packet_id: 400, lost_packets: 0x8000 },
+                NackPair { packet_id: 417, lost_packets: 0 },
             ]
         );
-        let back: Vec<u16> = pairs
-            .iter()
-            .flat_map(|pair| pair.sequence_numbers())
-            .collect();
+        let back: Vec<u16> = pairs.iter().flat_map(|pair| pair.sequence_numbers()).collect();
         assert_eq!(back, numbers);
     }
 

@@ -44,11 +44,7 @@ pub fn list() -> (Vec<Device>, Vec<Device>) {
         return Default::default();
     };
     let listed = |direction| -> Vec<Device> {
-        system
-            .endpoints(direction)
-            .into_iter()
-            .map(|endpoint| endpoint.info)
-            .collect()
+        system.endpoints(direction).into_iter().map(|endpoint| endpoint.info).collect()
     };
     (listed(Direction::Input), listed(Direction::Output))
 }
@@ -76,10 +72,7 @@ impl System {
         alsa::silence();
         match cpal::host_from_id(cpal::HostId::PulseAudio) {
             Ok(host) => {
-                return Ok(Self {
-                    host,
-                    moves_streams: true,
-                });
+                return Ok(Self { host, moves_streams: true });
             }
             // It runs (and holds the hardware) but does not answer.
             Err(error) if error.to_string().contains("timed out") => {
@@ -88,10 +81,7 @@ impl System {
             Err(error) => tracing::debug!("no sound server: {error}"),
         }
         cpal::host_from_id(cpal::HostId::Alsa)
-            .map(|host| Self {
-                host,
-                moves_streams: false,
-            })
+            .map(|host| Self { host, moves_streams: false })
             .map_err(|error| error.to_string())
     }
 
@@ -102,10 +92,7 @@ impl System {
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unnecessary_wraps)]
     pub(super) fn connect() -> Result<Self, String> {
-        Ok(Self {
-            host: cpal::default_host(),
-            moves_streams: false,
-        })
+        Ok(Self { host: cpal::default_host(), moves_streams: false })
     }
 
     /// The devices of one direction, the default first.
@@ -128,11 +115,7 @@ impl System {
                 };
                 let default = chosen.as_ref() == Some(&id);
                 let name = description.name().trim().to_owned();
-                let info = Device {
-                    id: id.id().to_owned(),
-                    name,
-                    default,
-                };
+                let info = Device { id: id.id().to_owned(), name, default };
                 (fits && self.is_real(&info.id, direction)).then_some((device, info))
             })
             .collect();
@@ -140,20 +123,12 @@ impl System {
             // Nobody chose: what people listen to goes before a display's speakers.
             found.sort_by_key(|(_, info)| is_display(&info.name));
         }
-        let arranged = devices::arrange(
-            found
-                .iter()
-                .map(|(_, info)| info.clone())
-                .collect::<Vec<_>>(),
-        );
+        let arranged =
+            devices::arrange(found.iter().map(|(_, info)| info.clone()).collect::<Vec<_>>());
         arranged
             .into_iter()
             .filter_map(|info| {
-                let device = found
-                    .iter()
-                    .find(|(_, found)| found.id == info.id)?
-                    .0
-                    .clone();
+                let device = found.iter().find(|(_, found)| found.id == info.id)?.0.clone();
                 Some(Endpoint { device, info })
             })
             .collect()
@@ -161,11 +136,7 @@ impl System {
 
     fn is_real(&self, id: &str, direction: Direction) -> bool {
         if cfg!(target_os = "linux") {
-            if self.moves_streams {
-                !is_monitor(id, direction)
-            } else {
-                is_hardware(id)
-            }
+            if self.moves_streams { !is_monitor(id, direction) } else { is_hardware(id) }
         } else {
             true
         }
@@ -185,17 +156,14 @@ impl System {
         if endpoints.is_empty() {
             return Err(SoundError::NoDevice { kind });
         }
-        let listed: Vec<Device> = endpoints
-            .iter()
-            .map(|endpoint| endpoint.info.clone())
-            .collect();
-        devices::resolve(selector, &listed)
-            .map(|index| endpoints.swap_remove(index))
-            .ok_or_else(|| SoundError::UnknownDevice {
+        let listed: Vec<Device> = endpoints.iter().map(|endpoint| endpoint.info.clone()).collect();
+        devices::resolve(selector, &listed).map(|index| endpoints.swap_remove(index)).ok_or_else(
+            || SoundError::UnknownDevice {
                 kind,
                 wanted: devices::wanted(selector),
                 available: devices::available(&listed),
-            })
+            },
+        )
     }
 
     /// False once a device that a stream was opened on is certainly gone. A sound server then
@@ -219,13 +187,9 @@ fn is_monitor(id: &str, direction: Direction) -> bool {
 
 /// Of the dozen names ALSA has for one card, the numbered one with conversions.
 fn is_hardware(id: &str) -> bool {
-    let numbers = id
-        .strip_prefix("plughw:CARD=")
-        .and_then(|rest| rest.split_once(",DEV="));
+    let numbers = id.strip_prefix("plughw:CARD=").and_then(|rest| rest.split_once(",DEV="));
     numbers.is_some_and(|(card, device)| {
-        [card, device]
-            .iter()
-            .all(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+        [card, device].iter().all(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
     })
 }
 
@@ -245,14 +209,8 @@ mod tests {
 
     #[test]
     fn a_monitor_is_a_microphone_to_nobody() {
-        assert!(is_monitor(
-            "alsa_output.pci-0000_00_1f.3.analog-stereo.monitor",
-            Direction::Input
-        ));
-        assert!(!is_monitor(
-            "alsa_input.usb-Blue_Yeti-00.analog-stereo",
-            Direction::Input
-        ));
+        assert!(is_monitor("alsa_output.pci-0000_00_1f.3.analog-stereo.monitor", Direction::Input));
+        assert!(!is_monitor("alsa_input.usb-Blue_Yeti-00.analog-stereo", Direction::Input));
         assert!(!is_monitor("odd.monitor", Direction::Output));
     }
 

@@ -156,10 +156,7 @@ impl JitterBuffer {
 
     /// Another stream begins (its SSRC changed): forgets everything but the counters.
     pub fn reset(&mut self) {
-        *self = Self {
-            stats: self.stats,
-            ..Self::new()
-        };
+        *self = Self { stats: self.stats, ..Self::new() };
     }
 
     /// Takes one packet, in any order. Packets without payload only count.
@@ -315,10 +312,7 @@ impl JitterBuffer {
         self.played = Some(packet.timestamp);
         self.next_timestamp = packet.timestamp + i64::from(opus_samples(&packet.payload));
         self.extended = 0;
-        Playout::Play {
-            payload: packet.payload,
-            stretch,
-        }
+        Playout::Play { payload: packet.payload, stretch }
     }
 
     /// Nothing is there. Late or lost? The timeline waits, so that a late packet still plays.
@@ -349,10 +343,7 @@ impl JitterBuffer {
         }
         let until = self.next_timestamp + excess;
         while self.packets.len() > 1
-            && self
-                .packets
-                .first_key_value()
-                .is_some_and(|(_, p)| p.timestamp + FRAME <= until)
+            && self.packets.first_key_value().is_some_and(|(_, p)| p.timestamp + FRAME <= until)
         {
             self.skip_first();
         }
@@ -400,10 +391,7 @@ impl JitterBuffer {
 
     /// Sound in the buffer, in samples.
     fn span(&self) -> i64 {
-        match (
-            self.packets.first_key_value(),
-            self.packets.last_key_value(),
-        ) {
+        match (self.packets.first_key_value(), self.packets.last_key_value()) {
             (Some((_, first)), Some((_, last))) => {
                 (last.timestamp - first.timestamp).clamp(0, 10 * MAX_GAP) + FRAME
             }

@@ -27,11 +27,8 @@ pub fn open(
     wake: Wake,
     events: SoundEvents,
 ) -> Result<Capture, SoundError> {
-    let started = host::start(
-        Direction::Input,
-        selector,
-        events,
-        move |device, format, limit, keep| {
+    let started =
+        host::start(Direction::Input, selector, events, move |device, format, limit, keep| {
             let (producer, samples) = rtrb::RingBuffer::new(RING);
             let intake = Intake::new(producer, format, Arc::clone(&wake), keep.beats.clone())?;
             let stream = match format.sample {
@@ -41,13 +38,8 @@ pub fn open(
                 _ => Err(ErrorKind::UnsupportedConfig.into()),
             }?;
             Ok((stream, samples))
-        },
-    )?;
-    Ok(Capture {
-        samples: started.end,
-        name: started.name,
-        guard: Box::new(started.guard),
-    })
+        })?;
+    Ok(Capture { samples: started.end, name: started.name, guard: Box::new(started.guard) })
 }
 
 fn build<T>(
@@ -87,18 +79,10 @@ impl Intake {
         beats: Beats,
     ) -> Result<Self, cpal::Error> {
         let rate = format.config.sample_rate;
-        let resampler = (rate != SAMPLE_RATE)
-            .then(|| Resampler::new(rate, SAMPLE_RATE))
-            .transpose()?;
+        let resampler =
+            (rate != SAMPLE_RATE).then(|| Resampler::new(rate, SAMPLE_RATE)).transpose()?;
         let channels = usize::from(format.config.channels).max(1);
-        Ok(Self {
-            ring,
-            channels,
-            resampler,
-            mono: [0.0; PIECE],
-            wake,
-            beats,
-        })
+        Ok(Self { ring, channels, resampler, mono: [0.0; PIECE], wake, beats })
     }
 
     fn take<T: SizedSample>(&mut self, data: &[T])
@@ -145,15 +129,8 @@ mod tests {
         let wake: Wake = Arc::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let config = StreamConfig {
-            channels,
-            sample_rate,
-            buffer_size: BufferSize::Default,
-        };
-        let format = Format {
-            config,
-            sample: SampleFormat::F32,
-        };
+        let config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Default };
+        let format = Format { config, sample: SampleFormat::F32 };
         let intake = Intake::new(producer, format, wake, Beats::default()).expect("intake");
         (intake, consumer, wakes)
     }
@@ -188,10 +165,7 @@ mod tests {
         intake.take(&vec![0.25f32; RING]);
         intake.take(&[0.75f32; 480]);
         let heard = drain(&mut ring);
-        assert_eq!(
-            (heard.len(), heard.iter().all(|s| *s == 0.25)),
-            (RING, true)
-        );
+        assert_eq!((heard.len(), heard.iter().all(|s| *s == 0.25)), (RING, true));
     }
 
     #[test]

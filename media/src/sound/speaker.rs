@@ -24,11 +24,8 @@ pub fn open(
     wake: Wake,
     events: SoundEvents,
 ) -> Result<Playback, SoundError> {
-    let started = host::start(
-        Direction::Output,
-        selector,
-        events,
-        move |device, format, limit, keep| {
+    let started =
+        host::start(Direction::Output, selector, events, move |device, format, limit, keep| {
             let (samples, consumer) = rtrb::RingBuffer::new(RING);
             let outlet = Outlet::new(consumer, format, Arc::clone(&wake), keep.beats.clone())?;
             let stream = match format.sample {
@@ -38,8 +35,7 @@ pub fn open(
                 _ => Err(ErrorKind::UnsupportedConfig.into()),
             }?;
             Ok((stream, samples))
-        },
-    )?;
+        })?;
     Ok(Playback {
         samples: started.end,
         target_fill: target_fill(started.block),
@@ -97,21 +93,11 @@ impl Outlet {
                 let resampler = Resampler::new(SAMPLE_RATE, rate)?;
                 // A block is 10 ms; its length varies by a few samples.
                 let ready = Vec::with_capacity(rate as usize / 50 + 64);
-                Ok::<_, cpal::Error>(Resampling {
-                    resampler,
-                    ready,
-                    next: 0,
-                })
+                Ok::<_, cpal::Error>(Resampling { resampler, ready, next: 0 })
             })
             .transpose()?;
         let channels = usize::from(format.config.channels).max(1);
-        Ok(Self {
-            ring,
-            channels,
-            resampling,
-            wake,
-            beats,
-        })
+        Ok(Self { ring, channels, resampling, wake, beats })
     }
 
     fn fill<T: SizedSample + FromSample<f32>>(&mut self, data: &mut [T]) {
@@ -141,11 +127,7 @@ impl Outlet {
 
 /// The next sample; silence where the ring ran dry or holds nonsense.
 fn pull(ring: &mut rtrb::Consumer<f32>) -> f32 {
-    ring.pop()
-        .ok()
-        .filter(|sample| sample.is_finite())
-        .unwrap_or(0.0)
-        .clamp(-1.0, 1.0)
+    ring.pop().ok().filter(|sample| sample.is_finite()).unwrap_or(0.0).clamp(-1.0, 1.0)
 }
 
 #[cfg(test)]
@@ -155,15 +137,8 @@ mod tests {
 
     fn outlet(channels: u16, sample_rate: u32) -> (Outlet, rtrb::Producer<f32>) {
         let (producer, consumer) = rtrb::RingBuffer::new(RING);
-        let config = StreamConfig {
-            channels,
-            sample_rate,
-            buffer_size: BufferSize::Default,
-        };
-        let format = Format {
-            config,
-            sample: SampleFormat::F32,
-        };
+        let config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Default };
+        let format = Format { config, sample: SampleFormat::F32 };
         let outlet = Outlet::new(consumer, format, Arc::new(|| {}), Beats::default());
         (outlet.expect("outlet"), producer)
     }
@@ -180,8 +155,7 @@ mod tests {
     #[test]
     fn whole_numbers_are_scaled_and_never_wrap() {
         let (mut outlet, mut ring) = outlet(1, SAMPLE_RATE);
-        ring.push_entire_slice(&[0.5, 1.5, -2.0, f32::NAN, f32::INFINITY])
-            .expect("room");
+        ring.push_entire_slice(&[0.5, 1.5, -2.0, f32::NAN, f32::INFINITY]).expect("room");
         let mut data = [7i16; 5];
         outlet.fill(&mut data);
         assert_eq!(data, [16384, i16::MAX, i16::MIN, 0, 0]);

@@ -97,10 +97,7 @@ mod tests {
 
     /// The largest step from one sample to the next.
     fn roughness(samples: &[f32]) -> f32 {
-        samples
-            .windows(2)
-            .map(|pair| (pair[1] - pair[0]).abs())
-            .fold(0.0, f32::max)
+        samples.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max)
     }
 
     #[test]
@@ -114,18 +111,12 @@ mod tests {
             let added = expand(&mut longer);
             for change in [removed, added] {
                 let periods = change as f32 / period;
-                assert!(
-                    change > 0 && (periods - periods.round()).abs() < 0.02,
-                    "{hertz} Hz"
-                );
+                assert!(change > 0 && (periods - periods.round()).abs() < 0.02, "{hertz} Hz");
             }
             assert_eq!(shorter.len(), 960 - removed);
             assert_eq!(longer.len(), 960 + added);
             for changed in [&shorter, &longer] {
-                assert!(
-                    roughness(changed) < 1.1 * roughness(&original),
-                    "{hertz} Hz"
-                );
+                assert!(roughness(changed) < 1.1 * roughness(&original), "{hertz} Hz");
                 assert_eq!(changed[0], original[0]);
                 assert_eq!(changed.last(), original.last());
             }

@@ -47,9 +47,7 @@ pub fn open_source(path: &Path, wake: Wake, events: SoundEvents) -> Result<Captu
 /// A 1 kHz burst in the first 100 ms of every second of Unix time, silence between.
 pub fn open_testcard(wake: Wake) -> Result<Capture, SoundError> {
     capture("testcard".into(), wake, |lateness_samples, block| {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let first = now.as_nanos() * u128::from(SAMPLE_RATE) / 1_000_000_000;
         tone(first.saturating_sub(lateness_samples), block);
         true
@@ -82,11 +80,7 @@ fn tone(first: u128, block: &mut [f32]) {
         let within = (first % u128::from(SAMPLE_RATE)) as usize + at;
         let within = within % rate;
         let phase = (within % 48) as f32 / 48.0;
-        *sample = if within < rate / 10 {
-            TONE * (phase * TAU).sin()
-        } else {
-            0.0
-        };
+        *sample = if within < rate / 10 { TONE * (phase * TAU).sin() } else { 0.0 };
     }
 }
 
@@ -115,11 +109,7 @@ fn capture(
         }
     })
     .map_err(|error| failed(&name, &error))?;
-    Ok(Capture {
-        samples,
-        name,
-        guard: Box::new(thread),
-    })
+    Ok(Capture { samples, name, guard: Box::new(thread) })
 }
 
 /// As much as fits: a reader that stands still loses the newest.
@@ -157,12 +147,7 @@ fn playback(
         }
     })
     .map_err(|error| failed(&name, &error))?;
-    Ok(Playback {
-        samples,
-        target_fill: 2 * BLOCK,
-        name,
-        guard: Box::new(thread),
-    })
+    Ok(Playback { samples, target_fill: 2 * BLOCK, name, guard: Box::new(thread) })
 }
 
 /// One block; silence where the ring has run dry.
@@ -181,10 +166,7 @@ fn pull(consumer: &mut Consumer<f32>, block: &mut [f32; BLOCK]) {
 }
 
 fn failed(name: &str, error: &std::io::Error) -> SoundError {
-    SoundError::File {
-        path: name.into(),
-        reason: format!("no thread could be started: {error}"),
-    }
+    SoundError::File { path: name.into(), reason: format!("no thread could be started: {error}") }
 }
 
 #[cfg(test)]

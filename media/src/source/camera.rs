@@ -38,11 +38,7 @@ pub struct CameraFormatWish {
 
 impl Default for CameraFormatWish {
     fn default() -> Self {
-        Self {
-            width: 1280,
-            height: 720,
-            fps: 30,
-        }
+        Self { width: 1280, height: 720, fps: 30 }
     }
 }
 
@@ -69,18 +65,11 @@ pub fn open(
     let spawned = thread::Builder::new()
         .name("camera-read".into())
         .spawn(move || reader::run(&ours, &selector, wanted))
-        .and_then(|_| {
-            thread::Builder::new()
-                .name("camera".into())
-                .spawn(move || keeper.run())
-        });
+        .and_then(|_| thread::Builder::new().name("camera".into()).spawn(move || keeper.run()));
     if let Err(error) = spawned {
         shared.stop.store(true, Ordering::Relaxed);
         let reason = format!("no thread for it: {error}");
-        tell(SourceEvent::Lost(SourceError::Camera {
-            name: "camera".into(),
-            reason,
-        }));
+        tell(SourceEvent::Lost(SourceError::Camera { name: "camera".into(), reason }));
     }
     guard
 }

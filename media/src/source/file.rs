@@ -29,26 +29,14 @@ pub fn open(
     let clip = Clip::open(path)?;
     let name = clip.name.clone();
     let thread = PacedThread::spawn("clip", move |stop| play(clip, stop, &frames, &events))
-        .map_err(|error| SourceError::File {
-            path: name,
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| SourceError::File { path: name, reason: error.to_string() })?;
     Ok(VideoSource::new(thread))
 }
 
 fn play(mut clip: Clip, stop: &Stop, frames: &FrameSink, events: &SourceEvents) {
-    let Header {
-        width,
-        height,
-        rate,
-    } = clip.header;
+    let Header { width, height, rate } = clip.header;
     let fps = rate.0 as f32 / rate.1 as f32;
-    events(SourceEvent::Started {
-        name: clip.name.clone(),
-        width,
-        height,
-        fps,
-    });
+    events(SourceEvent::Started { name: clip.name.clone(), width, height, fps });
     let pool = FramePool::new();
     let mut schedule = Schedule::new(Instant::now(), rate);
     loop {
@@ -123,17 +111,13 @@ impl Header {
 }
 
 fn side(name: &str, value: &str) -> Result<u32, String> {
-    value
-        .parse()
-        .ok()
-        .filter(|side| SIDES.contains(side))
-        .ok_or_else(|| {
-            format!(
-                "its {name} is {value:?}: {} to {} pixels can be played",
-                SIDES.start(),
-                SIDES.end()
-            )
-        })
+    value.parse().ok().filter(|side| SIDES.contains(side)).ok_or_else(|| {
+        format!(
+            "its {name} is {value:?}: {} to {} pixels can be played",
+            SIDES.start(),
+            SIDES.end()
+        )
+    })
 }
 
 fn frame_rate(value: &str) -> Result<(u32, u32), String> {
@@ -180,15 +164,9 @@ impl From<io::Error> for Trouble {
 impl Clip {
     fn open(path: &Path) -> Result<Self, SourceError> {
         let name = path.display().to_string();
-        let failed = |reason: String| SourceError::File {
-            path: name.clone(),
-            reason,
-        };
+        let failed = |reason: String| SourceError::File { path: name.clone(), reason };
         let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-        let len = file
-            .metadata()
-            .map_err(|error| failed(error.to_string()))?
-            .len();
+        let len = file.metadata().map_err(|error| failed(error.to_string()))?.len();
         let mut reader = BufReader::with_capacity(READ_AHEAD, file);
         let line = read_line(&mut reader).map_err(|error| failed(error.to_string()))?;
         let header = Header::parse(&line).map_err(failed)?;
@@ -201,15 +179,7 @@ impl Clip {
                 header.frame_len()
             )));
         }
-        Ok(Self {
-            name,
-            reader,
-            header,
-            first,
-            at: first,
-            read: 0,
-            warned: false,
-        })
+        Ok(Self { name, reader, header, first, at: first, read: 0, warned: false })
     }
 
     /// The next frame, the first again after the last.
@@ -230,11 +200,7 @@ impl Clip {
             let len = clip.header.frame_len();
             // Seeking succeeds beyond the end as well.
             let skipped = io::copy(&mut (&mut clip.reader).take(len), &mut io::sink())?;
-            if skipped < len {
-                Err(Trouble::End { whole: false })
-            } else {
-                Ok(())
-            }
+            if skipped < len { Err(Trouble::End { whole: false }) } else { Ok(()) }
         })
     }
 
@@ -281,9 +247,7 @@ impl Clip {
         match (named, line.ends_with(b"\n")) {
             (true, true) => Ok(()),
             (_, false) if line.len() < LONGEST_LINE as usize => Err(Trouble::End { whole: false }),
-            _ => Err(Trouble::Broken(
-                "no FRAME begins here: the file is damaged".into(),
-            )),
+            _ => Err(Trouble::Broken("no FRAME begins here: the file is damaged".into())),
         }
     }
 
@@ -307,10 +271,7 @@ impl Clip {
 /// One line with its end, or what there is of it within bounds.
 fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    reader
-        .by_ref()
-        .take(LONGEST_LINE)
-        .read_until(b'\n', &mut line)?;
+    reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
     Ok(line)
 }
 
@@ -354,9 +315,7 @@ mod tests {
 
     fn strips(clip: &mut Clip, count: usize) -> Vec<Option<u32>> {
         let pool = FramePool::new();
-        (0..count)
-            .map(|_| strip::read(&clip.next(&pool).unwrap()))
-            .collect()
+        (0..count).map(|_| strip::read(&clip.next(&pool).unwrap())).collect()
     }
 
     fn refusal(name: &str, bytes: &[u8]) -> String {
@@ -368,27 +327,13 @@ mod tests {
 
     #[test]
     fn a_clip_begins_again_after_its_last_frame() {
-        let file = Scratch::new(
-            "loop.y4m",
-            &clip("W80 H36 F30000:1001 Ip A1:1 C420mpeg2 XA=B", 3),
-        );
+        let file = Scratch::new("loop.y4m", &clip("W80 H36 F30000:1001 Ip A1:1 C420mpeg2 XA=B", 3));
         let mut clip = Clip::open(&file.0).unwrap();
-        assert_eq!(
-            clip.header,
-            Header {
-                width: 80,
-                height: 36,
-                rate: (30_000, 1001)
-            }
-        );
+        assert_eq!(clip.header, Header { width: 80, height: 36, rate: (30_000, 1001) });
         assert_eq!(strips(&mut clip, 4), [Some(0), Some(1), Some(2), Some(0)]);
         clip.skip().unwrap();
         clip.skip().unwrap();
-        assert_eq!(
-            strips(&mut clip, 2),
-            [Some(0), Some(1)],
-            "frames that come late are skipped"
-        );
+        assert_eq!(strips(&mut clip, 2), [Some(0), Some(1)], "frames that come late are skipped");
     }
 
     #[test]
@@ -398,10 +343,7 @@ mod tests {
             bytes.truncate(bytes.len() - cut);
             let file = Scratch::new(name, &bytes);
             let mut clip = Clip::open(&file.0).unwrap();
-            assert_eq!(
-                strips(&mut clip, 5),
-                [Some(0), Some(1), Some(0), Some(1), Some(0)]
-            );
+            assert_eq!(strips(&mut clip, 5), [Some(0), Some(1), Some(0), Some(1), Some(0)]);
             clip.skip().unwrap();
             clip.skip().unwrap();
             assert_eq!(strips(&mut clip, 1), [Some(1)]);
@@ -435,10 +377,7 @@ mod tests {
         assert!(refusal("short.y4m", &clip("W80 H36 F30:1", 1)[..900]).contains("first frame"));
         assert!(refusal("riff.y4m", b"RIFF....WAVE").contains("ffmpeg"));
         assert!(refusal("empty.y4m", b"").contains("no Y4M"));
-        let missing = Clip::open(Path::new("/no/such.y4m"))
-            .err()
-            .expect("missing")
-            .to_string();
+        let missing = Clip::open(Path::new("/no/such.y4m")).err().expect("missing").to_string();
         assert!(missing.contains("/no/such.y4m"), "{missing}");
     }
 
@@ -458,19 +397,8 @@ mod tests {
         .unwrap();
         let limit = Duration::from_secs(20);
         let started = told.recv_timeout(limit).unwrap();
-        assert!(matches!(
-            started,
-            SourceEvent::Started {
-                width: 80,
-                height: 36,
-                fps: 200.0,
-                ..
-            }
-        ));
-        assert!(matches!(
-            told.recv_timeout(limit).unwrap(),
-            SourceEvent::Lost(_)
-        ));
+        assert!(matches!(started, SourceEvent::Started { width: 80, height: 36, fps: 200.0, .. }));
+        assert!(matches!(told.recv_timeout(limit).unwrap(), SourceEvent::Lost(_)));
         drop(source);
         let seen = seen.lock().unwrap();
         assert!(!seen.is_empty() && seen.is_sorted());

@@ -45,12 +45,7 @@ pub fn open(
     let failed = Arc::clone(&events);
     let thread = PacedThread::spawn("testcard", move |stop| {
         let (width, height) = (card.width, card.height);
-        events(SourceEvent::Started {
-            name: "testcard".into(),
-            width,
-            height,
-            fps: fps as f32,
-        });
+        events(SourceEvent::Started { name: "testcard".into(), width, height, fps: fps as f32 });
         let pool = FramePool::new();
         let mut schedule = Schedule::new(Instant::now(), (fps, 1));
         while stop.sleep_until(schedule.deadline()) {
@@ -66,18 +61,14 @@ pub fn open(
         Ok(thread) => VideoSource::new(thread),
         Err(error) => {
             let reason = error.to_string();
-            failed(SourceEvent::Lost(SourceError::Camera {
-                name: "testcard".into(),
-                reason,
-            }));
+            failed(SourceEvent::Lost(SourceError::Camera { name: "testcard".into(), reason }));
             VideoSource::new(())
         }
     }
 }
 
 fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The parts that do not move, drawn once.
@@ -146,10 +137,7 @@ pub fn draw(frame: &mut Frame, unix_ms: u64, card: &Card) {
     draw_text(frame, clock(unix_ms).chars(), card.clock_top, card.dot);
     if unix_ms % 1000 < FLASH_MS {
         let side = card.height as usize / 4;
-        let (left, top) = (
-            (card.width as usize - side) / 2,
-            (card.height as usize - side) / 2,
-        );
+        let (left, top) = ((card.width as usize - side) / 2, (card.height as usize - side) / 2);
         fill_shape(frame, left, top, side, [235, 128, 128], |_, _| true);
     }
     let number = unix_ms as u32; // modulo 2^32, as the format says
@@ -161,10 +149,7 @@ pub fn draw(frame: &mut Frame, unix_ms: u64, card: &Card) {
 fn clock(unix_ms: u64) -> String {
     let (seconds, millis) = (unix_ms / 1000, unix_ms % 1000);
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
-    format!(
-        "{hours:02}:{minutes:02}:{:02}.{millis:03} UTC",
-        seconds % 60
-    )
+    format!("{hours:02}:{minutes:02}:{:02}.{millis:03} UTC", seconds % 60)
 }
 
 /// Bands that slide at different speeds and sway: no single motion vector fits them.
@@ -211,10 +196,8 @@ fn texture(width: usize, rows: usize) -> Vec<u8> {
 fn draw_ball(frame: &mut Frame, unix_ms: u64, card: &Card) {
     let size = (card.height as usize / 6) & !1;
     let first_row = card.height as usize / 18 + 2;
-    let (across, down) = (
-        card.width as usize - size,
-        card.restless.0.saturating_sub(first_row + size),
-    );
+    let (across, down) =
+        (card.width as usize - size, card.restless.0.saturating_sub(first_row + size));
     let left = there_and_back(unix_ms, 3700, across);
     let top = first_row + there_and_back(unix_ms, 1900, down);
     let radius = size as f32 / 2.0;
@@ -243,17 +226,9 @@ fn fill_shape(
     let widths = [frame.width(), frame.chroma_width(), frame.chroma_width()].map(|it| it as usize);
     for (index, plane) in frame.planes_mut().into_iter().enumerate() {
         let step = if index == 0 { 1 } else { 2 };
-        let rows = plane
-            .chunks_exact_mut(widths[index])
-            .skip(top / step)
-            .take(side / step);
+        let rows = plane.chunks_exact_mut(widths[index]).skip(top / step).take(side / step);
         for (row, line) in rows.enumerate() {
-            for (column, value) in line
-                .iter_mut()
-                .skip(left / step)
-                .take(side / step)
-                .enumerate()
-            {
+            for (column, value) in line.iter_mut().skip(left / step).take(side / step).enumerate() {
                 if inside(column * step, row * step) {
                     *value = colour[index];
                 }
@@ -268,16 +243,8 @@ fn draw_text(frame: &mut Frame, text: impl Iterator<Item = char>, top: usize, do
     let width = frame.width() as usize;
     let left = width.saturating_sub(glyphs.len() * 8 * dot) / 2;
     let [y, ..] = frame.planes_mut();
-    for (row, line) in y
-        .chunks_exact_mut(width)
-        .skip(top)
-        .take(8 * dot)
-        .enumerate()
-    {
-        let cells = line
-            .get_mut(left..)
-            .unwrap_or_default()
-            .chunks_exact_mut(8 * dot);
+    for (row, line) in y.chunks_exact_mut(width).skip(top).take(8 * dot).enumerate() {
+        let cells = line.get_mut(left..).unwrap_or_default().chunks_exact_mut(8 * dot);
         for (cell, glyph) in cells.zip(&glyphs) {
             let bits = glyph[row / dot];
             for (column, part) in cell.chunks_exact_mut(dot).enumerate() {
@@ -315,11 +282,7 @@ mod tests {
     fn the_strip_tells_the_time_modulo_two_to_the_32() {
         for (width, height) in [(1280, 720), (640, 360), (320, 180), (161, 91)] {
             let frame = drawn(NOON + 417, width, height, "room");
-            assert_eq!(
-                strip::read(&frame),
-                Some((NOON + 417) as u32),
-                "{width}x{height}"
-            );
+            assert_eq!(strip::read(&frame), Some((NOON + 417) as u32), "{width}x{height}");
             assert_eq!(frame.strip, Some((NOON + 417) as u32));
         }
     }
@@ -339,10 +302,7 @@ mod tests {
     fn the_clock_reads_as_people_read_it() {
         assert_eq!(clock(NOON + 3_723_045), "13:02:03.045 UTC");
         let row = |frame: &Frame| frame.planes()[0][640 * 290..].to_vec();
-        let (one, other) = (
-            drawn(NOON + 200, 640, 360, "a"),
-            drawn(NOON + 201, 640, 360, "a"),
-        );
+        let (one, other) = (drawn(NOON + 200, 640, 360, "a"), drawn(NOON + 201, 640, 360, "a"));
         assert_ne!(row(&one), row(&other), "the last digit differs");
     }
 
@@ -351,10 +311,7 @@ mod tests {
         let ink = |label: &str| {
             let card = Card::new(640, 360, label);
             let y = card.background.planes()[0];
-            y[640 * card.restless.1..]
-                .iter()
-                .filter(|&&value| value == 220)
-                .count()
+            y[640 * card.restless.1..].iter().filter(|&&value| value == 220).count()
         };
         assert_eq!(ink(""), 0);
         assert!(ink("会议室") > 0 && ink("Zoë's room") > ink("Zo"));
@@ -364,10 +321,7 @@ mod tests {
 
     #[test]
     fn every_picture_differs_where_the_encoder_shall_work() {
-        let (one, other) = (
-            drawn(NOON + 500, 640, 360, "a"),
-            drawn(NOON + 533, 640, 360, "a"),
-        );
+        let (one, other) = (drawn(NOON + 500, 640, 360, "a"), drawn(NOON + 533, 640, 360, "a"));
         let changed = one.planes()[0]
             .iter()
             .zip(other.planes()[0])
@@ -380,14 +334,8 @@ mod tests {
     fn a_running_testcard_delivers_and_stops() {
         let slot = Arc::new(Slot::new());
         let sink = Arc::clone(&slot);
-        let source = open(
-            320,
-            180,
-            100,
-            "a",
-            Arc::new(move |frame| sink.put(frame)),
-            Arc::new(|_| {}),
-        );
+        let source =
+            open(320, 180, 100, "a", Arc::new(move |frame| sink.put(frame)), Arc::new(|_| {}));
         let limit = Duration::from_secs(20);
         let first = slot.wait(limit).unwrap().strip.unwrap();
         let second = slot.wait(limit).unwrap().strip.unwrap();

@@ -58,22 +58,10 @@ impl Pulse {
             )
         };
         let mut command = Command::new("pulseaudio");
-        command.args([
-            "-n",
-            "--daemonize=no",
-            "--exit-idle-time=-1",
-            "--disallow-exit",
-        ]);
-        command.args([
-            "--use-pid-file=no",
-            "--log-target=stderr",
-            "--log-level=error",
-        ]);
+        command.args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit"]);
+        command.args(["--use-pid-file=no", "--log-target=stderr", "--log-level=error"]);
         let modules = [
-            format!(
-                "module-native-protocol-unix auth-anonymous=1 socket={}",
-                socket.display()
-            ),
+            format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()),
             sink("spk", "Loud\\ Speaker"),
             sink("micfeed", "Microphone\\ Feed"),
             "module-remap-source source_name=mic master=micfeed.monitor \
@@ -93,12 +81,7 @@ impl Pulse {
             .spawn()
             .unwrap_or_else(|error| panic!("pulseaudio does not start ({error}): {INSTALL}"));
         let pointed = point_at(&socket.to_string_lossy());
-        let mut pulse = Self {
-            server,
-            awake: Vec::new(),
-            folder,
-            _pointed: pointed,
-        };
+        let mut pulse = Self { server, awake: Vec::new(), folder, _pointed: pointed };
         pulse.wait_until_ready();
         pulse.control(&["set-default-sink", "spk"]);
         pulse.control(&["set-default-source", "mic"]);
@@ -116,10 +99,7 @@ impl Pulse {
             if let Ok(Some(status)) = self.server.try_wait() {
                 panic!("pulseaudio ended at once with {status}");
             }
-            assert!(
-                Instant::now() < deadline,
-                "pulseaudio does not get ready within 20 s"
-            );
+            assert!(Instant::now() < deadline, "pulseaudio does not get ready within 20 s");
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -143,23 +123,14 @@ impl Pulse {
     /// a busy machine leaves no holes.
     pub fn play(&self, sink: &str, samples: &[f32], limit: Duration) -> Player {
         let mut child = Command::new("pacat")
-            .args([
-                "--playback",
-                "--raw",
-                "--format=float32le",
-                "--rate=48000",
-                "--channels=1",
-            ])
+            .args(["--playback", "--raw", "--format=float32le", "--rate=48000", "--channels=1"])
             .args(["--latency-msec=200", "-d", sink])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("pacat does not start ({error}): {INSTALL}"));
-        let bytes: Vec<u8> = samples
-            .iter()
-            .flat_map(|sample| sample.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let mut input = child.stdin.take().expect("piped");
         thread::spawn(move || {
             let end = Instant::now() + limit;
@@ -171,12 +142,7 @@ impl Pulse {
     /// Records mono samples from a source.
     pub fn record(&self, source: &str) -> Recorder {
         let mut child = Command::new("parec")
-            .args([
-                "--raw",
-                "--format=float32le",
-                "--rate=48000",
-                "--channels=1",
-            ])
+            .args(["--raw", "--format=float32le", "--rate=48000", "--channels=1"])
             .args(["--latency-msec=10", "-d", source])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -188,20 +154,13 @@ impl Pulse {
         thread::spawn(move || {
             let mut bytes = [0; 4 * 480];
             while output.read_exact(&mut bytes).is_ok() {
-                let block = bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|bytes| f32::from_le_bytes(*bytes));
+                let block = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
                 if sender.send(block.collect()).is_err() {
                     return;
                 }
             }
         });
-        Recorder {
-            _child: Player(child),
-            samples,
-        }
+        Recorder { _child: Player(child), samples }
     }
 
     pub fn kill(&mut self) {
@@ -212,10 +171,7 @@ impl Pulse {
     /// Stops the server without ending it.
     pub fn freeze(&self) {
         let pid = self.server.id().to_string();
-        let stopped = Command::new("kill")
-            .args(["-STOP", &pid])
-            .status()
-            .expect("kill");
+        let stopped = Command::new("kill").args(["-STOP", &pid]).status().expect("kill");
         assert!(stopped.success());
     }
 }

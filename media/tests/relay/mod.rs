@@ -47,12 +47,7 @@ impl Relay {
                 }
             })
         });
-        Self {
-            stands_for,
-            loss,
-            dropped,
-            tasks: tasks.into(),
-        }
+        Self { stands_for, loss, dropped, tasks: tasks.into() }
     }
 
     /// From now on so many of 1000 packets are dropped.

@@ -57,9 +57,7 @@ pub(crate) fn upgrade(
             let text = format!("This address speaks WebSocket only: {error}.\n");
             let mut refusal = (StatusCode::UPGRADE_REQUIRED, text).into_response();
             let value = axum::http::HeaderValue::from_static("websocket");
-            refusal
-                .headers_mut()
-                .insert(axum::http::header::UPGRADE, value);
+            refusal.headers_mut().insert(axum::http::header::UPGRADE, value);
             return refusal;
         }
     };
@@ -215,10 +213,9 @@ fn end_of(error: &Error) -> End {
         | Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Io(_) => End::Lost("connection broken"),
-        Error::Protocol(error) => bad(
-            CloseCode::Protocol,
-            format!("The frame breaks the rules of WebSocket: {error}."),
-        ),
+        Error::Protocol(error) => {
+            bad(CloseCode::Protocol, format!("The frame breaks the rules of WebSocket: {error}."))
+        }
         _ => End::Lost("connection failed"),
     }
 }

@@ -85,10 +85,7 @@ pub enum Trouble {
 impl Trouble {
     /// Whether trying again may help.
     pub fn is_passing(&self) -> bool {
-        !matches!(
-            self,
-            Self::NotVisavis(_) | Self::RoomNotHosted { .. } | Self::Replaced
-        )
+        !matches!(self, Self::NotVisavis(_) | Self::RoomNotHosted { .. } | Self::Replaced)
     }
 }
 
@@ -137,10 +134,7 @@ fn trouble_of_handshake(server: &ServerUrl, error: &tungstenite::Error) -> Troub
     tracing::debug!(%error, "the WebSocket handshake failed");
     match error {
         tungstenite::Error::Http(response) if response.status().is_server_error() => {
-            Trouble::InTrouble {
-                server: server.clone(),
-                status: response.status().as_u16(),
-            }
+            Trouble::InTrouble { server: server.clone(), status: response.status().as_u16() }
         }
         tungstenite::Error::Io(_)
         | tungstenite::Error::Protocol(tungstenite::error::ProtocolError::HandshakeIncomplete) => {

@@ -53,13 +53,7 @@ impl Task {
         updates: mpsc::Sender<ClientUpdate>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        Self {
-            options,
-            updates,
-            commands,
-            socket: None,
-            sent: 0,
-        }
+        Self { options, updates, commands, socket: None, sent: 0 }
     }
 
     /// Works until it gives up, or `closed` says or loses its other end: then it leaves.
@@ -95,10 +89,7 @@ impl Task {
                 }
                 Err(reason) => reason,
             };
-            let exhausted = self
-                .options
-                .give_up_after
-                .is_some_and(|limit| attempt >= limit);
+            let exhausted = self.options.give_up_after.is_some_and(|limit| attempt >= limit);
             if exhausted || !reason.is_passing() {
                 return self.tell(ClientUpdate::Refused { reason }).await;
             }
@@ -122,13 +113,7 @@ impl Task {
 
     /// Speaks with the server until the connection ends: why, and whether there was a seat.
     async fn talk(&mut self) -> Result<(Trouble, bool), Unheard> {
-        let Self {
-            options,
-            updates,
-            commands,
-            socket,
-            sent,
-        } = self;
+        let Self { options, updates, commands, socket, sent } = self;
         let Some((sink, stream)) = socket else {
             return Ok((Trouble::Broken(options.server.clone()), false));
         };
@@ -159,19 +144,12 @@ impl Task {
         }
         last_words.push(ClientEvent::Bye);
         for event in last_words {
-            if socket
-                .feed(Message::Text(event.to_text().into()))
-                .await
-                .is_err()
-            {
+            if socket.feed(Message::Text(event.to_text().into())).await.is_err() {
                 return;
             }
         }
         let reason = Utf8Bytes::from_static("");
-        let frame = CloseFrame {
-            code: CloseCode::Normal,
-            reason,
-        };
+        let frame = CloseFrame { code: CloseCode::Normal, reason };
         if socket.close(Some(frame)).await.is_ok() {
             while let Some(Ok(_)) = socket.next().await {}
         }
@@ -205,26 +183,14 @@ async fn listen(
         };
         match &event {
             ServerEvent::Created { .. } | ServerEvent::Joined { .. } => *seated = true,
-            ServerEvent::Error {
-                code: ErrorCode::RoomNotHosted,
-                ..
-            } => {
+            ServerEvent::Error { code: ErrorCode::RoomNotHosted, .. } => {
                 let room = options.room.clone();
-                return Ok(Trouble::RoomNotHosted {
-                    server: server(),
-                    room,
-                });
+                return Ok(Trouble::RoomNotHosted { server: server(), room });
             }
-            ServerEvent::Bye {
-                reason: ByeReason::Replaced,
-                ..
-            } => return Ok(Trouble::Replaced),
+            ServerEvent::Bye { reason: ByeReason::Replaced, .. } => return Ok(Trouble::Replaced),
             _ => {}
         }
-        updates
-            .send(ClientUpdate::Event(event))
-            .await
-            .map_err(|_| Unheard)?;
+        updates.send(ClientUpdate::Event(event)).await.map_err(|_| Unheard)?;
     }
 }
 
@@ -258,17 +224,12 @@ async fn speak(
 
 fn event_of(command: Command, options: &ClientOptions, sent: &mut u64) -> ClientEvent {
     match command {
-        Command::Join => ClientEvent::CreateOrJoin {
-            room: options.room.clone(),
-            resume: None,
-            last_seq: None,
-        },
+        Command::Join => {
+            ClientEvent::CreateOrJoin { room: options.room.clone(), resume: None, last_seq: None }
+        }
         Command::Send(message) => {
             *sent += 1;
-            ClientEvent::Message {
-                message,
-                seq: Some(*sent),
-            }
+            ClientEvent::Message { message, seq: Some(*sent) }
         }
     }
 }
@@ -277,10 +238,7 @@ fn trouble_of_close(server: &ServerUrl, frame: Option<&CloseFrame>) -> Trouble {
     let server = server.clone();
     match frame.map(|frame| frame.code) {
         Some(CloseCode::Restart | CloseCode::Away) => Trouble::Restarts(server),
-        Some(code) => Trouble::Ended {
-            server,
-            code: code.into(),
-        },
+        Some(code) => Trouble::Ended { server, code: code.into() },
         None => Trouble::Broken(server),
     }
 }

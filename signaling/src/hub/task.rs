@@ -20,13 +20,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(registry: Registry, counts: watch::Sender<Counts>) -> Self {
-        Self {
-            registry,
-            outboxes: HashMap::new(),
-            counts,
-            last_id: 0,
-            stopping: false,
-        }
+        Self { registry, outboxes: HashMap::new(), counts, last_id: 0, stopping: false }
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -42,8 +36,7 @@ impl Task {
                 }
             }
             let counts = self.registry.counts();
-            self.counts
-                .send_if_modified(|known| std::mem::replace(known, counts) != counts);
+            self.counts.send_if_modified(|known| std::mem::replace(known, counts) != counts);
         }
     }
 
@@ -62,18 +55,11 @@ impl Task {
                     self.lose(connection);
                 }
             }
-            Command::Event {
-                connection,
-                event,
-                credit,
-            } => {
+            Command::Event { connection, event, credit } => {
                 let deliveries = match event {
                     Ok(event) => self.registry.handle_event(connection, event, now),
                     Err(error) => {
-                        vec![Delivery::Event {
-                            to: connection,
-                            event: error.into(),
-                        }]
+                        vec![Delivery::Event { to: connection, event: error.into() }]
                     }
                 };
                 self.deliver(deliveries, Some(&credit));
@@ -128,13 +114,8 @@ impl Task {
         if self.outboxes.remove(&connection).is_none() {
             return;
         }
-        tracing::info!(
-            connection = connection.0,
-            "dropped: does not take what it is told"
-        );
-        let deliveries = self
-            .registry
-            .handle_closed(connection, ByeReason::Lost, Instant::now());
+        tracing::info!(connection = connection.0, "dropped: does not take what it is told");
+        let deliveries = self.registry.handle_closed(connection, ByeReason::Lost, Instant::now());
         self.deliver(deliveries, None);
     }
 }
@@ -156,11 +137,7 @@ mod tests {
 
     fn join() -> ClientEvent {
         let room = RoomName::parse("tea").unwrap();
-        ClientEvent::CreateOrJoin {
-            room,
-            resume: None,
-            last_seq: None,
-        }
+        ClientEvent::CreateOrJoin { room, resume: None, last_seq: None }
     }
 
     fn event(outbound: Option<Outbound>) -> ServerEvent {
@@ -177,23 +154,11 @@ mod tests {
         first.hand_in(Ok(join())).await.unwrap();
         let (second, mut second_out) = hub.open().await.unwrap();
         second.hand_in(Ok(join())).await.unwrap();
-        assert!(matches!(
-            event(second_out.recv().await),
-            ServerEvent::Joined { .. }
-        ));
-        assert!(matches!(
-            event(second_out.recv().await),
-            ServerEvent::Ready { .. }
-        ));
+        assert!(matches!(event(second_out.recv().await), ServerEvent::Joined { .. }));
+        assert!(matches!(event(second_out.recv().await), ServerEvent::Ready { .. }));
         drop(first);
-        assert!(matches!(
-            event(second_out.recv().await),
-            ServerEvent::Bye { .. }
-        ));
-        assert!(matches!(
-            event(second_out.recv().await),
-            ServerEvent::Created { .. }
-        ));
+        assert!(matches!(event(second_out.recv().await), ServerEvent::Bye { .. }));
+        assert!(matches!(event(second_out.recv().await), ServerEvent::Created { .. }));
         assert_eq!(hub.counts().seats, 1);
     }
 
@@ -206,10 +171,7 @@ mod tests {
         second.hand_in(Ok(join())).await.unwrap();
         let flood = async {
             for number in 0..OUTBOX as u64 * 4 {
-                let event = ClientEvent::Message {
-                    message: number.into(),
-                    seq: None,
-                };
+                let event = ClientEvent::Message { message: number.into(), seq: None };
                 second.hand_in(Ok(event)).await.unwrap();
             }
         };
@@ -224,10 +186,7 @@ mod tests {
             }
         };
         tokio::join!(flood, read);
-        assert!(matches!(
-            event(second_out.recv().await),
-            ServerEvent::Joined { .. }
-        ));
+        assert!(matches!(event(second_out.recv().await), ServerEvent::Joined { .. }));
     }
 
     #[tokio::test]

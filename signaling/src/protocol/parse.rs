@@ -18,10 +18,7 @@ impl ClientEvent {
             return Err(EventError::too_large(text.len()));
         }
         let value: Value = serde_json::from_str(text).map_err(|error| {
-            EventError::new(
-                ErrorCode::MalformedJson,
-                format!("This is not JSON: {error}."),
-            )
+            EventError::new(ErrorCode::MalformedJson, format!("This is not JSON: {error}."))
         })?;
         let Value::Object(mut fields) = value else {
             let text = "An event is a JSON object with a “type”.";
@@ -120,10 +117,7 @@ fn optional<T: DeserializeOwned>(
 
 fn typed<T: DeserializeOwned>(value: Value, event: &str, name: &str) -> Result<T, EventError> {
     serde_json::from_value(value).map_err(|error| {
-        let text = format!(
-            "The field “{name}” of “{event}”: {}.",
-            quoted(&error.to_string())
-        );
+        let text = format!("The field “{name}” of “{event}”: {}.", quoted(&error.to_string()));
         EventError::new(ErrorCode::BadField, text)
     })
 }
@@ -148,24 +142,10 @@ mod tests {
     fn every_event_survives_the_wire() {
         let room = RoomName::parse("tea").unwrap();
         for event in [
-            ClientEvent::CreateOrJoin {
-                room: room.clone(),
-                resume: None,
-                last_seq: None,
-            },
-            ClientEvent::CreateOrJoin {
-                room,
-                resume: Some("t".into()),
-                last_seq: Some(7),
-            },
-            ClientEvent::Message {
-                message: serde_json::json!({"type": "offer"}),
-                seq: Some(1),
-            },
-            ClientEvent::Message {
-                message: Value::Null,
-                seq: None,
-            },
+            ClientEvent::CreateOrJoin { room: room.clone(), resume: None, last_seq: None },
+            ClientEvent::CreateOrJoin { room, resume: Some("t".into()), last_seq: Some(7) },
+            ClientEvent::Message { message: serde_json::json!({"type": "offer"}), seq: Some(1) },
+            ClientEvent::Message { message: Value::Null, seq: None },
             ClientEvent::Bye,
             ClientEvent::IpAddr,
             ClientEvent::Ping,
@@ -189,19 +169,10 @@ mod tests {
         assert_eq!(code(r#"{"type":1}"#), ErrorCode::MalformedEvent);
         assert_eq!(code(r#"{"type":"toString"}"#), ErrorCode::UnknownEvent);
         assert_eq!(code(r#"{"type":"create or join"}"#), ErrorCode::BadField);
-        assert_eq!(
-            code(r#"{"type":"create or join","room":5}"#),
-            ErrorCode::BadField
-        );
-        assert_eq!(
-            code(r#"{"type":"create or join","room":"a b"}"#),
-            ErrorCode::BadRoomName
-        );
+        assert_eq!(code(r#"{"type":"create or join","room":5}"#), ErrorCode::BadField);
+        assert_eq!(code(r#"{"type":"create or join","room":"a b"}"#), ErrorCode::BadRoomName);
         assert_eq!(code(r#"{"type":"message"}"#), ErrorCode::BadField);
-        assert_eq!(
-            code(r#"{"type":"message","message":1,"seq":-1}"#),
-            ErrorCode::BadField
-        );
+        assert_eq!(code(r#"{"type":"message","message":1,"seq":-1}"#), ErrorCode::BadField);
         assert_eq!(code(&"x".repeat(MAX_EVENT_BYTES + 1)), ErrorCode::TooLarge);
         let wrong = ClientEvent::parse(r#"{"type":"message","message":1,"seq":"a"}"#);
         assert!(wrong.expect_err("seq").message.contains("“seq”"));
@@ -211,40 +182,19 @@ mod tests {
 
     #[test]
     fn events_and_codes_of_a_newer_server_are_no_error() {
-        assert_eq!(
-            ServerEvent::parse(r#"{"type":"news","x":1}"#).unwrap(),
-            ServerEvent::Unknown
-        );
+        assert_eq!(ServerEvent::parse(r#"{"type":"news","x":1}"#).unwrap(), ServerEvent::Unknown);
         let event = ServerEvent::parse(r#"{"type":"error","code":"new","message":"m"}"#).unwrap();
-        assert!(matches!(
-            event,
-            ServerEvent::Error {
-                code: ErrorCode::Other,
-                ..
-            }
-        ));
+        assert!(matches!(event, ServerEvent::Error { code: ErrorCode::Other, .. }));
     }
 
     #[test]
     fn the_server_writes_what_the_protocol_says() {
-        let full = ServerEvent::Full {
-            room: RoomName::parse("tea").unwrap(),
-            retry_ms: 5,
-        };
-        assert_eq!(
-            full.to_text(),
-            r#"{"type":"full","room":"tea","retry_ms":5}"#
-        );
-        let bye = ServerEvent::Bye {
-            id: PeerId::from("p"),
-            reason: ByeReason::Lost,
-        };
+        let full = ServerEvent::Full { room: RoomName::parse("tea").unwrap(), retry_ms: 5 };
+        assert_eq!(full.to_text(), r#"{"type":"full","room":"tea","retry_ms":5}"#);
+        let bye = ServerEvent::Bye { id: PeerId::from("p"), reason: ByeReason::Lost };
         assert_eq!(bye.to_text(), r#"{"type":"bye","id":"p","reason":"lost"}"#);
         let error = ServerEvent::from(EventError::new(ErrorCode::NotInRoom, "m"));
-        assert_eq!(
-            error.to_text(),
-            r#"{"type":"error","code":"not-in-room","message":"m"}"#
-        );
+        assert_eq!(error.to_text(), r#"{"type":"error","code":"not-in-room","message":"m"}"#);
     }
 
     use super::super::ByeReason;

@@ -37,18 +37,11 @@ fn name(room: &str) -> RoomName {
 }
 
 fn join(room: &str) -> ClientEvent {
-    ClientEvent::CreateOrJoin {
-        room: name(room),
-        resume: None,
-        last_seq: None,
-    }
+    ClientEvent::CreateOrJoin { room: name(room), resume: None, last_seq: None }
 }
 
 fn message(value: Value) -> ClientEvent {
-    ClientEvent::Message {
-        message: value,
-        seq: None,
-    }
+    ClientEvent::Message { message: value, seq: None }
 }
 
 /// Deliveries as `1 created`, `2 message 1`, `1 bye lost`.
@@ -78,19 +71,9 @@ fn words(deliveries: &[Delivery]) -> Vec<String> {
 fn the_first_creates_the_second_joins_the_third_is_told_full() {
     let mut table = Table::new(RoomPolicy::Any);
     assert_eq!(table.joins(A, "tea"), ["1 created"]);
-    assert_eq!(
-        table.joins(B, "TEA"),
-        ["1 join", "2 joined", "1 ready", "2 ready"]
-    );
+    assert_eq!(table.joins(B, "TEA"), ["1 join", "2 joined", "1 ready", "2 ready"]);
     assert_eq!(table.joins(C, "tea"), ["3 full"]);
-    assert_eq!(
-        table.registry.counts(),
-        Counts {
-            connections: 3,
-            rooms: 1,
-            seats: 2
-        }
-    );
+    assert_eq!(table.registry.counts(), Counts { connections: 3, rooms: 1, seats: 2 });
 }
 
 #[test]
@@ -114,20 +97,10 @@ fn a_lost_connection_frees_its_seat() {
     let mut table = Table::new(RoomPolicy::Any);
     table.joins(A, "tea");
     table.joins(B, "tea");
-    assert_eq!(
-        table.closes(A, ByeReason::Lost),
-        ["2 bye lost", "2 created"]
-    );
+    assert_eq!(table.closes(A, ByeReason::Lost), ["2 bye lost", "2 created"]);
     assert_eq!(table.closes(A, ByeReason::Lost), [""; 0]);
     assert_eq!(table.closes(B, ByeReason::Left), [""; 0]);
-    assert_eq!(
-        table.registry.counts(),
-        Counts {
-            connections: 1,
-            rooms: 0,
-            seats: 0
-        }
-    );
+    assert_eq!(table.registry.counts(), Counts { connections: 1, rooms: 0, seats: 0 });
 }
 
 #[test]
@@ -148,10 +121,7 @@ fn joining_twice_is_ignored_and_another_room_leaves_the_first() {
     table.joins(A, "tea");
     table.joins(B, "tea");
     assert_eq!(table.joins(A, "tea"), [""; 0]);
-    assert_eq!(
-        table.joins(A, "coffee"),
-        ["2 bye left", "2 created", "1 created"]
-    );
+    assert_eq!(table.joins(A, "coffee"), ["2 bye left", "2 created", "1 created"]);
     assert_eq!(table.joins(C, "tea")[0], "2 join");
 }
 
@@ -168,14 +138,7 @@ fn a_host_serves_its_own_rooms_only() {
     let told = words(&table.registry.disallow(&name("tea"), table.now));
     assert_eq!(told, ["1 error room-not-hosted", "2 error room-not-hosted"]);
     assert_eq!(table.says(A, message(1.into())), ["1 error not-in-room"]);
-    assert_eq!(
-        table.registry.counts(),
-        Counts {
-            connections: 3,
-            rooms: 1,
-            seats: 1
-        }
-    );
+    assert_eq!(table.registry.counts(), Counts { connections: 3, rooms: 1, seats: 1 });
 }
 
 #[test]
@@ -194,32 +157,16 @@ fn a_connection_that_takes_no_seat_is_ended_after_a_while() {
     table.now += UNSEATED_LIMIT / 2;
     table.joins(C, "tea");
     let due = table.registry.poll_timeout().unwrap();
-    assert_eq!(
-        due,
-        table.now + UNSEATED_LIMIT,
-        "asking for a full room counts"
-    );
-    assert!(
-        table
-            .registry
-            .handle_timeout(due - Duration::from_millis(1))
-            .is_empty()
-    );
+    assert_eq!(due, table.now + UNSEATED_LIMIT, "asking for a full room counts");
+    assert!(table.registry.handle_timeout(due - Duration::from_millis(1)).is_empty());
     assert_eq!(words(&table.registry.handle_timeout(due)), ["3 closed"]);
     assert_eq!(table.registry.poll_timeout(), None);
-    assert_eq!(
-        table.joins(C, "coffee"),
-        [""; 0],
-        "a closed connection is not heard"
-    );
+    assert_eq!(table.joins(C, "coffee"), [""; 0], "a closed connection is not heard");
 }
 
 #[test]
 fn ping_is_answered_and_addresses_are_not_told() {
     let mut table = Table::new(RoomPolicy::Any);
     assert_eq!(table.says(A, ClientEvent::Ping), ["1 pong"]);
-    assert_eq!(
-        table.says(A, ClientEvent::IpAddr),
-        ["1 error addresses-not-told"]
-    );
+    assert_eq!(table.says(A, ClientEvent::IpAddr), ["1 error addresses-not-told"]);
 }

@@ -35,11 +35,8 @@ impl Running {
 
     pub async fn hosting(rooms: &[&str]) -> Self {
         let rooms = rooms.iter().map(|room| room.parse().unwrap()).collect();
-        Self::with(ServerOptions {
-            rooms: RoomPolicy::Only(rooms),
-            ..ServerOptions::default()
-        })
-        .await
+        Self::with(ServerOptions { rooms: RoomPolicy::Only(rooms), ..ServerOptions::default() })
+            .await
     }
 
     pub async fn with(mut options: ServerOptions) -> Self {
@@ -53,12 +50,7 @@ impl Running {
         let task = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
-        Self {
-            address,
-            handle,
-            stop,
-            task,
-        }
+        Self { address, handle, stop, task }
     }
 
     pub async fn stop(self) {
@@ -94,18 +86,12 @@ impl Running {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        timeout(LIMIT, stream.read_to_end(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(LIMIT, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
         String::from_utf8_lossy(&answer).into_owned()
     }
 
     pub async fn request(&self, method: &str, path: &str) -> String {
-        self.raw(&format!(
-            "{method} {path} HTTP/1.0\r\nHost: tea.example\r\n\r\n"
-        ))
-        .await
+        self.raw(&format!("{method} {path} HTTP/1.0\r\nHost: tea.example\r\n\r\n")).await
     }
 }
 
@@ -124,10 +110,7 @@ impl Wire {
     }
 
     pub async fn raw(&mut self, message: Message) {
-        timeout(LIMIT, self.socket.send(message))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(LIMIT, self.socket.send(message)).await.unwrap().unwrap();
     }
 
     pub async fn text(&mut self, text: &str) {
@@ -139,13 +122,11 @@ impl Wire {
     }
 
     pub async fn join(&mut self, room: &str) {
-        self.say(json!({"type": "create or join", "room": room}))
-            .await;
+        self.say(json!({"type": "create or join", "room": room})).await;
     }
 
     pub async fn message(&mut self, message: Value) {
-        self.say(json!({"type": "message", "message": message}))
-            .await;
+        self.say(json!({"type": "message", "message": message})).await;
     }
 
     /// The next event, or why there is none.
@@ -189,14 +170,9 @@ impl Wire {
     }
 
     pub async fn close(mut self, code: u16) {
-        let frame = CloseFrame {
-            code: code.into(),
-            reason: "".into(),
-        };
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
         self.socket.close(Some(frame)).await.unwrap();
         let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
-        timeout(LIMIT, rest)
-            .await
-            .expect("the server's goodbye in time");
+        timeout(LIMIT, rest).await.expect("the server's goodbye in time");
     }
 }

@@ -34,11 +34,7 @@ unsafe impl Send for H264Decoder {}
 impl H264Decoder {
     /// Starts a decoder.
     pub fn new() -> Result<Self, CodecError> {
-        Ok(Self {
-            library: start()?,
-            matrix: Matrix::default(),
-            delays: false,
-        })
+        Ok(Self { library: start()?, matrix: Matrix::default(), delays: false })
     }
 
     /// Decodes one access unit in Annex B form. The picture comes out at once.
@@ -75,11 +71,7 @@ impl H264Decoder {
             }
         }
         if units == 0 {
-            return Ok(if access_unit.is_empty() {
-                Decoded::Nothing
-            } else {
-                Decoded::Damaged
-            });
+            return Ok(if access_unit.is_empty() { Decoded::Nothing } else { Decoded::Damaged });
         }
         let decoded = self.decode_checked(access_unit, has_slice, pool)?;
         if matches!(decoded, Decoded::Damaged) && has_idr && has_sps {
@@ -121,18 +113,12 @@ impl H264Decoder {
         }
         if info.iBufferStatus != 1 {
             let due = has_slice && !self.delays;
-            return Ok(if due {
-                Decoded::Damaged
-            } else {
-                Decoded::Nothing
-            });
+            return Ok(if due { Decoded::Damaged } else { Decoded::Nothing });
         }
         // SAFETY: with status 1 and no error the pointers are to the decoder's own picture,
         // valid until the next call; the union has this one member.
-        Ok(
-            unsafe { self.copy_out(planes, &info.UsrData.sSystemBuffer, pool) }
-                .map_or(Decoded::Damaged, Decoded::Picture),
-        )
+        Ok(unsafe { self.copy_out(planes, &info.UsrData.sSystemBuffer, pool) }
+            .map_or(Decoded::Damaged, Decoded::Picture))
     }
 
     /// # Safety
@@ -143,12 +129,8 @@ impl H264Decoder {
         layout: &sys::SSysMEMBuffer,
         pool: &FramePool,
     ) -> Option<Frame> {
-        let width = u32::try_from(layout.iWidth)
-            .ok()
-            .filter(|&width| width > 0)?;
-        let height = u32::try_from(layout.iHeight)
-            .ok()
-            .filter(|&height| height > 0)?;
+        let width = u32::try_from(layout.iWidth).ok().filter(|&width| width > 0)?;
+        let height = u32::try_from(layout.iHeight).ok().filter(|&height| height > 0)?;
         let [luma_stride, chroma_stride] = layout.iStride.map(|stride| stride.max(0) as usize);
         let mut frame = pool.take(width, height);
         frame.matrix = self.matrix;
@@ -194,9 +176,7 @@ fn start() -> Result<NonNull<sys::ISVCDecoder>, CodecError> {
     let mut decoder: *mut sys::ISVCDecoder = ptr::null_mut();
     // SAFETY: the library writes one pointer to the place given.
     let code = unsafe { sys::source::APILoader::WelsCreateDecoder(&raw mut decoder) };
-    let library = NonNull::new(decoder)
-        .filter(|_| code == 0)
-        .ok_or(start_error(code))?;
+    let library = NonNull::new(decoder).filter(|_| code == 0).ok_or(start_error(code))?;
     // It would otherwise write to standard error.
     let mut quiet: c_int = sys::WELS_LOG_QUIET;
     let mut parameters = sys::SDecodingParam {
@@ -231,11 +211,7 @@ fn destroy(library: NonNull<sys::ISVCDecoder>) {
 }
 
 fn start_error(code: c_long) -> CodecError {
-    CodecError::Start {
-        codec: "H.264",
-        part: "decoder",
-        code,
-    }
+    CodecError::Start { codec: "H.264", part: "decoder", code }
 }
 
 fn method<F>(entry: Option<F>) -> Result<F, CodecError> {
@@ -243,9 +219,5 @@ fn method<F>(entry: Option<F>) -> Result<F, CodecError> {
 }
 
 fn refused(reason: String) -> CodecError {
-    CodecError::Decode {
-        codec: "H.264",
-        what: "access unit",
-        reason,
-    }
+    CodecError::Decode { codec: "H.264", what: "access unit", reason }
 }

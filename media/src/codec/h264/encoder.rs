@@ -55,32 +55,18 @@ impl H264Encoder {
         let mut encoder: *mut sys::ISVCEncoder = ptr::null_mut();
         // SAFETY: the library writes one pointer to the place given.
         let code = unsafe { sys::source::APILoader::WelsCreateSVCEncoder(&raw mut encoder) };
-        let library = NonNull::new(encoder)
-            .filter(|_| code == 0)
-            .ok_or(start_error(code))?;
-        let mut this = Self {
-            library,
-            config,
-            matrix,
-            epoch: None,
-            output: Box::default(),
-        };
+        let library = NonNull::new(encoder).filter(|_| code == 0).ok_or(start_error(code))?;
+        let mut this = Self { library, config, matrix, epoch: None, output: Box::default() };
         // It would otherwise write to standard error.
         let mut quiet: c_int = sys::WELS_LOG_QUIET;
-        this.set_option(sys::ENCODER_OPTION_TRACE_LEVEL, &mut quiet, || {
-            "a log level".into()
-        })?;
+        this.set_option(sys::ENCODER_OPTION_TRACE_LEVEL, &mut quiet, || "a log level".into())?;
         let parameters = this.parameters()?;
         // SAFETY: the object is alive and its table complete; the parameters are a copy that the
         // library reads during the call only.
         let code = unsafe {
             method(this.table().InitializeExt)?(this.library.as_ptr(), &raw const parameters)
         };
-        if code != 0 {
-            Err(start_error(code))
-        } else {
-            Ok(this)
-        }
+        if code != 0 { Err(start_error(code)) } else { Ok(this) }
     }
 
     /// What it encodes now.
@@ -99,11 +85,7 @@ impl H264Encoder {
         let (width, height) = (frame.width() & !1, frame.height() & !1);
         if frame.matrix != self.matrix {
             // Colours alone would not make the library write its parameter sets anew.
-            let config = usable(H264Config {
-                width,
-                height,
-                ..self.config
-            })?;
+            let config = usable(H264Config { width, height, ..self.config })?;
             *self = Self::start(config, frame.matrix)?;
         } else if (width, height) != (self.config.width, self.config.height) {
             self.resize(width, height)?;
@@ -127,10 +109,7 @@ impl H264Encoder {
             ],
             iPicWidth: width as c_int,
             iPicHeight: height as c_int,
-            uiTimeStamp: frame
-                .captured_at
-                .saturating_duration_since(epoch)
-                .as_millis() as i64,
+            uiTimeStamp: frame.captured_at.saturating_duration_since(epoch).as_millis() as i64,
             ..Default::default()
         };
         // SAFETY: the planes hold at least stride x height bytes each (see `Frame`) and outlive
@@ -168,13 +147,9 @@ impl H264Encoder {
     /// second. Clamped to 30 kbit/s..14 Mbit/s.
     pub fn set_bitrate(&mut self, bitrate: Bitrate) -> Result<(), CodecError> {
         let bitrate = bitrate.clamp(LOWEST, HIGHEST);
-        let mut info = sys::SBitrateInfo {
-            iLayer: sys::SPATIAL_LAYER_ALL,
-            iBitrate: bitrate.bps() as c_int,
-        };
-        self.set_option(sys::ENCODER_OPTION_BITRATE, &mut info, || {
-            format!("{bitrate}")
-        })?;
+        let mut info =
+            sys::SBitrateInfo { iLayer: sys::SPATIAL_LAYER_ALL, iBitrate: bitrate.bps() as c_int };
+        self.set_option(sys::ENCODER_OPTION_BITRATE, &mut info, || format!("{bitrate}"))?;
         self.config.bitrate = bitrate;
         Ok(())
     }
@@ -183,35 +158,22 @@ impl H264Encoder {
     pub fn set_frame_rate(&mut self, max_fps: f32) -> Result<(), CodecError> {
         let fps = usable_fps(max_fps);
         let mut value = fps;
-        self.set_option(sys::ENCODER_OPTION_FRAME_RATE, &mut value, || {
-            format!("{fps} frames/s")
-        })?;
+        self.set_option(sys::ENCODER_OPTION_FRAME_RATE, &mut value, || format!("{fps} frames/s"))?;
         self.config.max_fps = fps;
         // Rate control takes the new frame rate up only with the bitrate.
         self.set_bitrate(self.config.bitrate)
     }
 
     fn resize(&mut self, width: u32, height: u32) -> Result<(), CodecError> {
-        self.config = usable(H264Config {
-            width,
-            height,
-            ..self.config
-        })?;
+        self.config = usable(H264Config { width, height, ..self.config })?;
         let mut parameters = self.parameters()?;
-        self.set_option(
-            sys::ENCODER_OPTION_SVC_ENCODE_PARAM_EXT,
-            &mut parameters,
-            || format!("a picture of {width}x{height}"),
-        )
+        self.set_option(sys::ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, &mut parameters, || {
+            format!("a picture of {width}x{height}")
+        })
     }
 
     fn parameters(&self) -> Result<sys::SEncParamExt, CodecError> {
-        let H264Config {
-            width,
-            height,
-            max_fps,
-            bitrate,
-        } = self.config;
+        let H264Config { width, height, max_fps, bitrate } = self.config;
         let mut all = sys::SEncParamExt::default();
         // SAFETY: the object is alive; the library fills the structure it is given.
         let code =
@@ -301,11 +263,7 @@ impl H264Encoder {
         };
         if code != 0 {
             let code = i64::from(code);
-            return Err(CodecError::Setting {
-                codec: "H.264",
-                setting: setting(),
-                code,
-            });
+            return Err(CodecError::Setting { codec: "H.264", setting: setting(), code });
         }
         Ok(())
     }
@@ -339,11 +297,7 @@ fn usable(mut config: H264Config) -> Result<H264Config, CodecError> {
 }
 
 fn usable_fps(fps: f32) -> f32 {
-    if fps.is_finite() {
-        fps.clamp(1.0, 60.0)
-    } else {
-        30.0
-    }
+    if fps.is_finite() { fps.clamp(1.0, 60.0) } else { 30.0 }
 }
 
 /// Level 3.1, which the session negotiates, wherever the picture fits (ITU-T H.264, table A-1);
@@ -358,11 +312,7 @@ fn level(width: u32, height: u32, fps: f32) -> sys::ELevelIdc {
 }
 
 fn start_error(code: c_int) -> CodecError {
-    CodecError::Start {
-        codec: "H.264",
-        part: "encoder",
-        code: i64::from(code),
-    }
+    CodecError::Start { codec: "H.264", part: "encoder", code: i64::from(code) }
 }
 
 fn method<F>(entry: Option<F>) -> Result<F, CodecError> {

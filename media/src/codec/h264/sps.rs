@@ -27,9 +27,7 @@ impl Sps {
     pub fn check(&self) -> Result<(), String> {
         let Self { width, height, .. } = *self;
         if width > LARGEST_SIDE || height > LARGEST_SIDE || width * height > LARGEST_AREA {
-            return Err(format!(
-                "pictures of {width}x{height} are larger than 4096x2304"
-            ));
+            return Err(format!("pictures of {width}x{height} are larger than 4096x2304"));
         }
         Ok(())
     }
@@ -38,17 +36,11 @@ impl Sps {
 /// Reads the NAL unit `unit` (header included); nothing where it is broken.
 pub(super) fn parse(unit: &[u8]) -> Option<Sps> {
     let payload = unescape(unit.get(1..)?);
-    let mut bits = Bits {
-        bytes: &payload,
-        at: 0,
-    };
+    let mut bits = Bits { bytes: &payload, at: 0 };
     let profile = bits.read(8)?;
     bits.read(16)?; // constraints, level
     bits.exp_golomb()?; // id
-    if matches!(
-        profile,
-        100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
-    ) {
+    if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
         let chroma_format = bits.exp_golomb()?;
         if chroma_format == 3 {
             bits.read(1)?;
@@ -97,12 +89,7 @@ pub(super) fn parse(unit: &[u8]) -> Option<Sps> {
     }
     // A stream need not say; a cut-off description is no reason to refuse it.
     let matrix = matrix(&mut bits).unwrap_or_default();
-    Some(Sps {
-        profile,
-        width,
-        height,
-        matrix,
-    })
+    Some(Sps { profile, width, height, matrix })
 }
 
 fn matrix(bits: &mut Bits<'_>) -> Option<Matrix> {
@@ -131,11 +118,7 @@ fn skip_scaling_list(bits: &mut Bits<'_>, size: usize) -> Option<()> {
     for _ in 0..size {
         if next != 0 {
             let code = i64::from(bits.exp_golomb()?);
-            let delta = if code % 2 == 1 {
-                (code + 1) / 2
-            } else {
-                -(code / 2)
-            };
+            let delta = if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) };
             next = (last + delta).rem_euclid(256);
         }
         if next != 0 {
@@ -199,8 +182,7 @@ pub(super) mod tests {
 
     impl Writer {
         fn bits(mut self, value: u32, count: u32) -> Self {
-            self.0
-                .extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
+            self.0.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
             self
         }
 
@@ -211,9 +193,7 @@ pub(super) mod tests {
 
         fn unit(self) -> Vec<u8> {
             let bytes = self.0.chunks(8).map(|bits| {
-                bits.iter()
-                    .enumerate()
-                    .fold(0, |byte, (at, &bit)| byte | u8::from(bit) << (7 - at))
+                bits.iter().enumerate().fold(0, |byte, (at, &bit)| byte | u8::from(bit) << (7 - at))
             });
             std::iter::once(0x67).chain(bytes).collect()
         }
@@ -244,18 +224,9 @@ pub(super) mod tests {
     #[test]
     fn sizes_are_read_and_bounded() {
         let found = parse(&baseline(80, 45).bits(0, 1).bits(1, 1).unit()).unwrap();
-        assert_eq!(
-            (found.width, found.height, found.profile),
-            (1280, 720, BASELINE)
-        );
+        assert_eq!((found.width, found.height, found.profile), (1280, 720, BASELINE));
         assert_eq!(found.check(), Ok(()));
-        assert!(
-            parse(&huge())
-                .unwrap()
-                .check()
-                .unwrap_err()
-                .contains("16384x16384")
-        );
+        assert!(parse(&huge()).unwrap().check().unwrap_err().contains("16384x16384"));
     }
 
     #[test]

@@ -21,11 +21,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        Self {
-            pool: FramePool::new(),
-            base: Instant::now(),
-            number: 0,
-        }
+        Self { pool: FramePool::new(), base: Instant::now(), number: 0 }
     }
 
     fn next(&mut self, width: u32, height: u32) -> Frame {
@@ -54,20 +50,11 @@ impl Scene {
 
 fn encoder(width: u32, height: u32, kbps: u64) -> H264Encoder {
     let bitrate = Bitrate::from_kbps(kbps);
-    H264Encoder::new(H264Config {
-        width,
-        height,
-        max_fps: FPS,
-        bitrate,
-    })
-    .unwrap()
+    H264Encoder::new(H264Config { width, height, max_fps: FPS, bitrate }).unwrap()
 }
 
 fn encode(encoder: &mut H264Encoder, frame: &Frame, force: bool) -> EncodedPicture {
-    encoder
-        .encode(frame, force)
-        .unwrap()
-        .expect("no picture is skipped")
+    encoder.encode(frame, force).unwrap().expect("no picture is skipped")
 }
 
 fn picture(decoded: Decoded) -> Frame {
@@ -108,21 +95,14 @@ fn a_key_frame_comes_when_asked_for_with_its_parameter_sets() {
         if encoded.key_frame {
             assert_eq!(kinds, [7, 8, 5]);
             let sps = nal_units(&encoded.data).next().unwrap();
-            assert_eq!(
-                (sps[1], sps[2] & 0x40, sps[3]),
-                (66, 0x40, 31),
-                "constrained baseline 3.1"
-            );
+            assert_eq!((sps[1], sps[2] & 0x40, sps[3]), (66, 0x40, 31), "constrained baseline 3.1");
         } else {
             assert_eq!(kinds, [1]);
         }
     }
     // A late joiner starts at the key frame alone.
     let encoded = encode(&mut encoder, &scene.next(320, 180), true);
-    let shown = H264Decoder::new()
-        .unwrap()
-        .decode(&encoded.data, &scene.pool)
-        .unwrap();
+    let shown = H264Decoder::new().unwrap().decode(&encoded.data, &scene.pool).unwrap();
     assert_eq!(strip::read(&picture(shown)), Some(12));
 }
 
@@ -145,21 +125,13 @@ fn nothing_is_shown_between_a_lost_picture_and_the_next_key_frame() {
     let mut late = H264Decoder::new().unwrap();
     let encoded = encode(&mut encoder, &scene.next(320, 180), false);
     let decoded = late.decode(&encoded.data, &scene.pool).unwrap();
-    assert!(
-        matches!(decoded, Decoded::Damaged),
-        "no parameter sets yet: {decoded:?}"
-    );
+    assert!(matches!(decoded, Decoded::Damaged), "no parameter sets yet: {decoded:?}");
 }
 
 /// Bits per second over the last of three seconds.
 fn settled_rate(encoder: &mut H264Encoder, scene: &mut Scene, width: u32, height: u32) -> f64 {
     let sizes: Vec<usize> = (0..90)
-        .map(|_| {
-            encode(encoder, &scene.next(width, height), false)
-                .data
-                .len()
-                * 8
-        })
+        .map(|_| encode(encoder, &scene.next(width, height), false).data.len() * 8)
         .collect();
     sizes[60..].iter().sum::<usize>() as f64 / 1000.0
 }
@@ -183,25 +155,15 @@ fn half_the_frame_rate_gets_twice_the_bits_a_picture() {
     let full = settled_rate(&mut encoder, &mut scene, 640, 360);
     encoder.set_frame_rate(15.0).unwrap();
     let half = settled_rate(&mut encoder, &mut scene, 640, 360);
-    assert!(
-        (1.6..2.5).contains(&(half / full)),
-        "{full:.0}, then {half:.0} kbit per 30 pictures"
-    );
+    assert!((1.6..2.5).contains(&(half / full)), "{full:.0}, then {half:.0} kbit per 30 pictures");
 }
 
 #[test]
 fn another_size_starts_with_a_key_frame_and_the_decoder_goes_on() {
     let mut scene = Scene::new();
     let (mut encoder, mut decoder) = (encoder(640, 360, 600), H264Decoder::new().unwrap());
-    let sizes = [
-        (640, 360),
-        (640, 360),
-        (320, 180),
-        (320, 180),
-        (1280, 720),
-        (177, 145),
-        (176, 144),
-    ];
+    let sizes =
+        [(640, 360), (640, 360), (320, 180), (320, 180), (1280, 720), (177, 145), (176, 144)];
     let mut last = (0, 0);
     for (number, (width, height)) in (0..).zip(sizes) {
         let even = (width & !1, height & !1);
@@ -209,11 +171,7 @@ fn another_size_starts_with_a_key_frame_and_the_decoder_goes_on() {
         assert_eq!(encoded.key_frame, even != last, "{width}x{height}");
         assert_eq!((encoded.width, encoded.height), even);
         let shown = picture(decoder.decode(&encoded.data, &scene.pool).unwrap());
-        assert_eq!(
-            (shown.width(), shown.height()),
-            even,
-            "odd sizes lose their last line"
-        );
+        assert_eq!((shown.width(), shown.height()), even, "odd sizes lose their last line");
         assert_eq!(strip::read(&shown), Some(number));
         last = even;
     }
@@ -224,12 +182,7 @@ fn another_size_starts_with_a_key_frame_and_the_decoder_goes_on() {
 fn sizes_no_encoder_takes_are_refused_with_the_size() {
     let mut scene = Scene::new();
     let bitrate = Bitrate::from_kbps(100);
-    let tiny = H264Config {
-        width: 14,
-        height: 9000,
-        max_fps: f32::NAN,
-        bitrate,
-    };
+    let tiny = H264Config { width: 14, height: 9000, max_fps: f32::NAN, bitrate };
     let refused = H264Encoder::new(tiny).err().expect("refused").to_string();
     assert!(refused.contains("14x9000"), "{refused}");
     let mut encoder = encoder(320, 180, 100);
@@ -276,10 +229,7 @@ fn refused_streams_say_why() {
     let huge: Vec<u8> = [0, 0, 0, 1].into_iter().chain(sps::tests::huge()).collect();
     assert!(refusal(&huge).contains("16384x16384"));
     assert!(matches!(decoder.decode(&[], &pool), Ok(Decoded::Nothing)));
-    assert!(matches!(
-        decoder.decode(b"not a stream", &pool),
-        Ok(Decoded::Damaged)
-    ));
+    assert!(matches!(decoder.decode(b"not a stream", &pool), Ok(Decoded::Damaged)));
 }
 
 #[test]
@@ -331,9 +281,7 @@ fn torment(seed: u64) {
 
 #[test]
 fn start_codes_of_both_lengths_part_the_units() {
-    let stream = [
-        0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x68, 2, 0, 0, 0, 1, 0x65, 3, 0, 0,
-    ];
+    let stream = [0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x68, 2, 0, 0, 0, 1, 0x65, 3, 0, 0];
     let units: Vec<&[u8]> = nal_units(&stream).collect();
     assert_eq!(units, [&[0x67, 1][..], &[0x68, 2], &[0x65, 3]]);
     assert_eq!(nal_units(&[1, 2, 3]).count(), 0);

@@ -16,11 +16,7 @@ struct Sender {
 
 impl Sender {
     fn new(sequence_number: u16, timestamp: u32) -> Self {
-        Self {
-            sequence_number,
-            timestamp,
-            random: StdRng::seed_from_u64(3),
-        }
+        Self { sequence_number, timestamp, random: StdRng::seed_from_u64(3) }
     }
 
     fn frame(&mut self, key: bool, size: usize) -> (Vec<u8>, Vec<RtpPacket>) {
@@ -44,12 +40,7 @@ impl Sender {
     fn packet(&mut self, payload: Bytes, marker: bool) -> RtpPacket {
         let sequence_number = self.sequence_number;
         self.sequence_number = sequence_number.wrapping_add(1);
-        RtpPacket {
-            sequence_number,
-            timestamp: self.timestamp,
-            marker,
-            payload,
-        }
+        RtpPacket { sequence_number, timestamp: self.timestamp, marker, payload }
     }
 
     /// Padding carries the timestamp of the frame before it (it comes after its marker).
@@ -67,10 +58,7 @@ struct Receiver {
 
 impl Receiver {
     fn new() -> Self {
-        Self {
-            assembler: Assembler::new(),
-            now: Instant::now(),
-        }
+        Self { assembler: Assembler::new(), now: Instant::now() }
     }
 
     fn give(&mut self, packets: impl IntoIterator<Item = RtpPacket>) -> Vec<Vec<u8>> {
@@ -83,9 +71,7 @@ impl Receiver {
     }
 
     fn poll(&mut self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.assembler.poll_frame(self.now))
-            .map(|f| f.data)
-            .collect()
+        std::iter::from_fn(|| self.assembler.poll_frame(self.now)).map(|f| f.data).collect()
     }
 
     fn wait(&mut self, time: Duration) {
@@ -146,11 +132,7 @@ fn reordered_and_doubled_packets_make_the_same_frames() {
             sent.push(data);
             packets.extend(more);
         }
-        let again: Vec<_> = packets
-            .iter()
-            .filter(|_| random.random_bool(0.3))
-            .cloned()
-            .collect();
+        let again: Vec<_> = packets.iter().filter(|_| random.random_bool(0.3)).cloned().collect();
         packets.extend(again);
         packets.shuffle(&mut random);
         assert!(receiver.give(packets) == sent);
@@ -215,16 +197,11 @@ fn a_repair_in_time_loses_nothing() {
 fn a_gap_that_stays_asks_for_a_key_frame_and_shows_nothing_before_it() {
     let mut sender = Sender::new(10, 0);
     let mut receiver = started(&mut sender);
-    receiver
-        .assembler
-        .set_repair_time(Duration::from_millis(300));
+    receiver.assembler.set_repair_time(Duration::from_millis(300));
     let (_, mut packets) = sender.frame(false, 4500);
     let lost = packets.remove(1);
     receiver.give(packets);
-    let deadline = receiver
-        .assembler
-        .poll_timeout()
-        .expect("a gap has a deadline");
+    let deadline = receiver.assembler.poll_timeout().expect("a gap has a deadline");
     assert_eq!(deadline, receiver.now + Duration::from_millis(300));
     receiver.wait(Duration::from_millis(299));
     assert!(receiver.poll().is_empty());
@@ -288,10 +265,7 @@ fn the_request_is_repeated_while_packets_come_but_not_while_a_key_frame_arrives(
         assert!(receiver.give(packets).is_empty());
         asked += u32::from(receiver.key_frame_needed());
     }
-    assert!(
-        (3..=4).contains(&asked),
-        "asked {asked} times in two seconds"
-    );
+    assert!((3..=4).contains(&asked), "asked {asked} times in two seconds");
     // A large key frame trickles in over a second.
     let (data, packets) = sender.frame(true, 40_000);
     let mut out = Vec::new();
@@ -401,20 +375,11 @@ fn under_loss_every_frame_shown_follows_the_one_before_or_is_a_key_frame() {
                 late.push((round + random.random_range(0..5), packet));
             }
         }
-        arriving.extend(
-            late.extract_if(.., |(due, _)| *due <= round)
-                .map(|(_, packet)| packet),
-        );
+        arriving.extend(late.extract_if(.., |(due, _)| *due <= round).map(|(_, packet)| packet));
         for data in receiver.give(arriving) {
-            let at = sent
-                .iter()
-                .position(|s| *s == data)
-                .expect("only sent frames come out");
+            let at = sent.iter().position(|s| *s == data).expect("only sent frames come out");
             let key = data[4] == 0x67;
-            assert!(
-                key || last.is_some_and(|last| at == last + 1),
-                "frame {at} after {last:?}"
-            );
+            assert!(key || last.is_some_and(|last| at == last + 1), "frame {at} after {last:?}");
             assert!(last.is_none_or(|last| at > last));
             last = Some(at);
             shown += 1;
@@ -459,11 +424,7 @@ fn no_bytes_from_a_peer_can_end_it() {
         assert!(assembler.packets.len() <= MAX_PACKETS);
         assert_eq!(
             assembler.bytes,
-            assembler
-                .packets
-                .values()
-                .map(|p| p.payload.len())
-                .sum::<usize>()
+            assembler.packets.values().map(|p| p.payload.len()).sum::<usize>()
         );
         now += Duration::from_millis(random.random_range(0..20));
     }

@@ -37,10 +37,7 @@ pub(crate) fn choose(
         sample_rate,
         buffer_size: BufferSize::Fixed(frames),
     };
-    Some(Format {
-        config,
-        sample: best.sample_format(),
-    })
+    Some(Format { config, sample: best.sample_format() })
 }
 
 /// Rate before sample format before channels: resampling costs most, channels least.
@@ -56,19 +53,11 @@ fn cost(range: &SupportedStreamConfigRange, channels: u16) -> Option<(u32, u32, 
     }
     // Dropping channels (0 too few) goes before inventing them.
     let too_few = u16::from(range.channels() < channels);
-    Some((
-        rate(range).abs_diff(SAMPLE_RATE),
-        sample,
-        too_few,
-        range.channels().abs_diff(channels),
-    ))
+    Some((rate(range).abs_diff(SAMPLE_RATE), sample, too_few, range.channels().abs_diff(channels)))
 }
 
 fn rate(range: &SupportedStreamConfigRange) -> u32 {
-    SAMPLE_RATE.clamp(
-        range.min_sample_rate(),
-        range.max_sample_rate().max(range.min_sample_rate()),
-    )
+    SAMPLE_RATE.clamp(range.min_sample_rate(), range.max_sample_rate().max(range.min_sample_rate()))
 }
 
 #[cfg(test)]
@@ -120,19 +109,13 @@ mod tests {
 
     #[test]
     fn a_device_with_foreign_samples_only_has_no_format() {
-        assert_eq!(
-            choose([range(2, (48_000, 48_000), SampleFormat::U8)], 2),
-            None
-        );
+        assert_eq!(choose([range(2, (48_000, 48_000), SampleFormat::U8)], 2), None);
         assert_eq!(choose([], 2), None);
     }
 
     #[test]
     fn the_block_stays_within_what_the_device_can_do() {
-        let buffer = SupportedBufferSize::Range {
-            min: 1024,
-            max: 4096,
-        };
+        let buffer = SupportedBufferSize::Range { min: 1024, max: 4096 };
         let coarse = SupportedStreamConfigRange::new(2, 48_000, 48_000, buffer, SampleFormat::F32);
         let format = choose([coarse], 2).expect("a format");
         assert_eq!(format.config.buffer_size, BufferSize::Fixed(1024));

@@ -17,21 +17,13 @@ const FIRST: Duration = Duration::from_secs(5);
 impl Gaps {
     /// Of a stream that begins to open `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            beats: 0,
-            since: now,
-            told: false,
-        }
+        Self { beats: 0, since: now, told: false }
     }
 
     /// True once a stall, given how many callbacks there were so far.
     pub(super) fn poll(&mut self, beats: u64, now: Instant) -> bool {
         if beats != self.beats {
-            *self = Self {
-                beats,
-                since: now,
-                told: false,
-            };
+            *self = Self { beats, since: now, told: false };
             return false;
         }
         let limit = if beats == 0 { FIRST } else { STALL };

@@ -28,12 +28,7 @@ impl Resampler {
             |error| cpal::Error::with_message(ErrorKind::UnsupportedConfig, error.to_string()),
         )?;
         let output = vec![0.0; inner.output_frames_max()];
-        Ok(Self {
-            inner,
-            input: vec![0.0; block],
-            filled: 0,
-            output,
-        })
+        Ok(Self { inner, input: vec![0.0; block], filled: 0, output })
     }
 
     /// Takes one sample; with every full block come the converted ones.
@@ -50,10 +45,7 @@ impl Resampler {
         let input = InterleavedSlice::new(&self.input, 1, self.input.len()).ok()?;
         let frames = self.output.len();
         let mut output = InterleavedSlice::new_mut(&mut self.output, 1, frames).ok()?;
-        let (_, len) = self
-            .inner
-            .process_into_buffer(&input, &mut output, None)
-            .ok()?;
+        let (_, len) = self.inner.process_into_buffer(&input, &mut output, None).ok()?;
         self.output.get(..len)
     }
 }
@@ -64,9 +56,7 @@ mod tests {
 
     fn tone(rate: u32, seconds: f64) -> Vec<f32> {
         let step = std::f64::consts::TAU * 1000.0 / f64::from(rate);
-        (0..(f64::from(rate) * seconds) as usize)
-            .map(|n| (step * n as f64).sin() as f32)
-            .collect()
+        (0..(f64::from(rate) * seconds) as usize).map(|n| (step * n as f64).sin() as f32).collect()
     }
 
     fn convert(from: u32, to: u32, input: &[f32]) -> Vec<f32> {
@@ -82,31 +72,16 @@ mod tests {
 
     #[test]
     fn a_tone_keeps_pitch_level_and_length() {
-        for (from, to) in [
-            (44_100, 48_000),
-            (48_000, 44_100),
-            (16_000, 48_000),
-            (96_000, 48_000),
-        ] {
+        for (from, to) in [(44_100, 48_000), (48_000, 44_100), (16_000, 48_000), (96_000, 48_000)] {
             let output = convert(from, to, &tone(from, 2.0));
-            assert!(
-                output.len().abs_diff(2 * to as usize) < 300,
-                "{from}: {}",
-                output.len()
-            );
+            assert!(output.len().abs_diff(2 * to as usize) < 300, "{from}: {}", output.len());
             let steady = &output[to as usize / 10..];
-            let rises = steady
-                .windows(2)
-                .filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0)
-                .count();
+            let rises = steady.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
             let hertz = rises as f64 * f64::from(to) / steady.len() as f64;
             assert!((hertz - 1000.0).abs() < 2.0, "{from} to {to}: {hertz} Hz");
             let power = steady.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
             let rms = (power / steady.len() as f64).sqrt();
-            assert!(
-                (rms - std::f64::consts::FRAC_1_SQRT_2).abs() < 0.005,
-                "{from} to {to}: {rms}"
-            );
+            assert!((rms - std::f64::consts::FRAC_1_SQRT_2).abs() < 0.005, "{from} to {to}: {rms}");
         }
     }
 

@@ -131,65 +131,41 @@ pub(crate) fn start<T: Send + 'static>(
     + 'static,
 ) -> Result<Started<T>, SoundError> {
     let kind = direction.kind();
-    let failed = |name: &str, reason: String| SoundError::Device {
-        kind,
-        name: name.into(),
-        reason,
-    };
+    let failed =
+        |name: &str, reason: String| SoundError::Device { kind, name: name.into(), reason };
     let (opened_sender, opened) = mpsc::sync_channel(1);
     let (owner, stop) = mpsc::channel();
     let (troubles, reported) = mpsc::sync_channel(8);
     let beats = Beats::default();
-    let keep = Keep {
-        beats: beats.clone(),
-        troubles: troubles.clone(),
-    };
+    let keep = Keep { beats: beats.clone(), troubles: troubles.clone() };
 
     let wanted = crate::devices::wanted(selector);
     let selector = selector.clone();
-    let spawned = thread::Builder::new()
-        .name(format!("{kind}-own"))
-        .spawn(move || {
-            match open(direction, &selector, &keep, build) {
-                Ok(open) => {
-                    let (name, id) = (open.name, open.id);
-                    // A caller that gave up has closed `stop` as well.
-                    let _ = opened_sender.send(Ok((open.end, name, open.block)));
-                    hold(&open.system, &id, open.stream, &stop, &keep);
-                }
-                Err(error) => {
-                    let _ = opened_sender.send(Err(error));
-                }
+    let spawned = thread::Builder::new().name(format!("{kind}-own")).spawn(move || {
+        match open(direction, &selector, &keep, build) {
+            Ok(open) => {
+                let (name, id) = (open.name, open.id);
+                // A caller that gave up has closed `stop` as well.
+                let _ = opened_sender.send(Ok((open.end, name, open.block)));
+                hold(&open.system, &id, open.stream, &stop, &keep);
             }
-        });
+            Err(error) => {
+                let _ = opened_sender.send(Err(error));
+            }
+        }
+    });
     spawned.map_err(|error| failed(&wanted, error.to_string()))?;
 
     let (end, name, block) = opened.recv_timeout(OPEN_LIMIT).unwrap_or_else(|_| {
-        Err(failed(
-            &wanted,
-            "the sound system does not answer: restart it".into(),
-        ))
+        Err(failed(&wanted, "the sound system does not answer: restart it".into()))
     })?;
-    let watcher = Watcher {
-        kind,
-        name: name.clone(),
-        events,
-        beats,
-    };
+    let watcher = Watcher { kind, name: name.clone(), events, beats };
     let watched = name.clone();
     thread::Builder::new()
         .name(kind.into())
         .spawn(move || watcher.run(&reported))
         .map_err(|error| failed(&watched, error.to_string()))?;
-    Ok(Started {
-        end,
-        name,
-        block,
-        guard: Guard {
-            troubles,
-            _owner: owner,
-        },
-    })
+    Ok(Started { end, name, block, guard: Guard { troubles, _owner: owner } })
 }
 
 struct Open<T> {
@@ -209,27 +185,14 @@ fn open<T>(
 ) -> Result<Open<T>, SoundError> {
     let kind = direction.kind();
     let wanted = || crate::devices::wanted(selector);
-    let system = System::connect().map_err(|reason| SoundError::Device {
-        kind,
-        name: wanted(),
-        reason,
-    })?;
+    let system =
+        System::connect().map_err(|reason| SoundError::Device { kind, name: wanted(), reason })?;
     let endpoint = system.choose(direction, selector)?;
     let name = endpoint.info.name;
-    let failed = |reason: String| SoundError::Device {
-        kind,
-        name: name.clone(),
-        reason,
-    };
+    let failed = |reason: String| SoundError::Device { kind, name: name.clone(), reason };
     let ranges: Result<Vec<_>, _> = match direction {
-        Direction::Input => endpoint
-            .device
-            .supported_input_configs()
-            .map(Iterator::collect),
-        Direction::Output => endpoint
-            .device
-            .supported_output_configs()
-            .map(Iterator::collect),
+        Direction::Input => endpoint.device.supported_input_configs().map(Iterator::collect),
+        Direction::Output => endpoint.device.supported_output_configs().map(Iterator::collect),
     };
     let ranges = ranges.map_err(|error| failed(explain(&error)))?;
     let channels = match direction {
@@ -239,10 +202,8 @@ fn open<T>(
     let format = format::choose(ranges, channels)
         .ok_or_else(|| failed("it offers no sample format that is understood".into()))?;
     let built = build(&endpoint.device, format, BUILD_LIMIT, keep).or_else(|error| {
-        let refused = matches!(
-            error.kind(),
-            ErrorKind::UnsupportedConfig | ErrorKind::InvalidInput
-        );
+        let refused =
+            matches!(error.kind(), ErrorKind::UnsupportedConfig | ErrorKind::InvalidInput);
         if !refused {
             return Err(error);
         }
@@ -251,20 +212,10 @@ fn open<T>(
         build(&endpoint.device, format, BUILD_LIMIT, keep)
     });
     let (stream, end) = built.map_err(|error| failed(explain(&error)))?;
-    let frames = stream
-        .buffer_size()
-        .unwrap_or(super::BLOCK)
-        .min(SAMPLE_RATE);
+    let frames = stream.buffer_size().unwrap_or(super::BLOCK).min(SAMPLE_RATE);
     let scaled = u64::from(frames) * u64::from(SAMPLE_RATE) / u64::from(format.config.sample_rate);
     tracing::info!("{kind} \"{name}\" opened: {format:?}, {frames} frames a block");
-    Ok(Open {
-        system,
-        stream,
-        end,
-        name,
-        id: endpoint.info.id,
-        block: scaled as usize,
-    })
+    Ok(Open { system, stream, end, name, id: endpoint.info.id, block: scaled as usize })
 }
 
 fn explain(error: &cpal::Error) -> String {
@@ -280,9 +231,7 @@ fn hold(system: &System, id: &str, stream: cpal::Stream, stop: &Receiver<()>, ke
     // Waits for the first sample, which a sleeping device delivers after seconds.
     if let Err(error) = stream.play() {
         tracing::warn!("sound does not start: {error}");
-        let _ = keep
-            .troubles
-            .try_send(Trouble::Error(ErrorKind::StreamInvalidated));
+        let _ = keep.troubles.try_send(Trouble::Error(ErrorKind::StreamInvalidated));
     }
     while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(PRESENCE) {
         if !system.still_has(id) {
@@ -328,11 +277,7 @@ mod tests {
 
     #[test]
     fn glitches_do_not_end_a_stream() {
-        for kind in [
-            ErrorKind::Xrun,
-            ErrorKind::DeviceChanged,
-            ErrorKind::RealtimeDenied,
-        ] {
+        for kind in [ErrorKind::Xrun, ErrorKind::DeviceChanged, ErrorKind::RealtimeDenied] {
             assert!(!is_fatal(kind), "{kind:?}");
         }
         assert!(is_fatal(ErrorKind::StreamInvalidated));

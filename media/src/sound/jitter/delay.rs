@@ -72,12 +72,7 @@ impl DelayEstimator {
 
     /// How much later than the fastest packet's the moment `now` is for `timestamp`.
     pub fn age(&self, now: i64, timestamp: i64) -> i64 {
-        let base = self
-            .bases
-            .iter()
-            .map(|(_, base)| *base)
-            .min()
-            .unwrap_or(now - timestamp);
+        let base = self.bases.iter().map(|(_, base)| *base).min().unwrap_or(now - timestamp);
         now - timestamp - base
     }
 
@@ -101,11 +96,7 @@ impl DelayEstimator {
             Some((at, base)) if *at == window => *base = transit.min(*base),
             _ => self.bases.push_back((window, transit)),
         }
-        while self
-            .bases
-            .front()
-            .is_some_and(|(at, _)| at + (WINDOWS_OF_BASE as i64) <= window)
-        {
+        while self.bases.front().is_some_and(|(at, _)| at + (WINDOWS_OF_BASE as i64) <= window) {
             self.bases.pop_front();
         }
         let late = self.age(arrival, timestamp);
@@ -135,9 +126,7 @@ impl DelayEstimator {
         for share in &mut self.histogram {
             *share *= 1.0 - weight;
         }
-        let bucket = usize::try_from(worst / BUCKET)
-            .unwrap_or(0)
-            .min(BUCKETS - 1);
+        let bucket = usize::try_from(worst / BUCKET).unwrap_or(0).min(BUCKETS - 1);
         if let Some(share) = self.histogram.get_mut(bucket) {
             *share += weight;
         }
@@ -188,18 +177,8 @@ impl LevelFilter {
         }
         self.levels.push_back(Level { age, waiting });
         (self.levels.len() == FILTERED).then(|| Level {
-            age: self
-                .levels
-                .iter()
-                .map(|level| level.age)
-                .min()
-                .unwrap_or(age),
-            waiting: self
-                .levels
-                .iter()
-                .map(|level| level.waiting)
-                .min()
-                .unwrap_or(waiting),
+            age: self.levels.iter().map(|level| level.age).min().unwrap_or(age),
+            waiting: self.levels.iter().map(|level| level.waiting).min().unwrap_or(waiting),
         })
     }
 }

@@ -67,14 +67,8 @@ impl Call {
             }
             let playout = self.buffer.poll_frame(self.at(self.poll_at));
             let length = match &playout {
-                Playout::Play {
-                    stretch: Stretch::Accelerate,
-                    ..
-                } => 15_000,
-                Playout::Play {
-                    stretch: Stretch::Expand,
-                    ..
-                } => 25_000,
+                Playout::Play { stretch: Stretch::Accelerate, .. } => 15_000,
+                Playout::Play { stretch: Stretch::Expand, .. } => 25_000,
                 _ => 20_000,
             };
             self.played.push((self.poll_at, playout));
@@ -91,10 +85,7 @@ impl Call {
     }
 
     fn count(&self, wanted: impl Fn(&Playout) -> bool) -> usize {
-        self.played
-            .iter()
-            .filter(|(_, playout)| wanted(playout))
-            .count()
+        self.played.iter().filter(|(_, playout)| wanted(playout)).count()
     }
 
     fn stretched(&self) -> usize {
@@ -103,16 +94,13 @@ impl Call {
 
     /// Milliseconds from capture to playing for each frame played.
     fn delays(&self) -> Vec<(u32, f64)> {
-        let plays = self
-            .played
-            .iter()
-            .filter_map(|(at, playout)| match playout {
-                Playout::Play { payload, .. } => {
-                    let n = number(payload);
-                    Some((n, (at - i64::from(n) * 20_000) as f64 / 1000.0))
-                }
-                _ => None,
-            });
+        let plays = self.played.iter().filter_map(|(at, playout)| match playout {
+            Playout::Play { payload, .. } => {
+                let n = number(payload);
+                Some((n, (at - i64::from(n) * 20_000) as f64 / 1000.0))
+            }
+            _ => None,
+        });
         plays.collect()
     }
 }
@@ -123,16 +111,10 @@ fn a_clean_network_plays_every_frame_once_at_one_constant_delay() {
         let mut call = Call::new(4000, |_| Some(3.0));
         call.poll_at = phase * 1000;
         call.run(80);
-        assert_eq!(
-            call.frames(),
-            (0..call.frames().len() as u32).collect::<Vec<_>>()
-        );
+        assert_eq!(call.frames(), (0..call.frames().len() as u32).collect::<Vec<_>>());
         let delays = call.delays();
         let (_, first) = delays[0];
-        assert!(
-            delays.iter().all(|(_, delay)| *delay == first),
-            "phase {phase}"
-        );
+        assert!(delays.iter().all(|(_, delay)| *delay == first), "phase {phase}");
         assert!(first < 45.0, "{first} ms");
         assert_eq!((call.stretched(), call.buffer.stats().concealed_ms), (0, 0));
     }
@@ -150,10 +132,7 @@ fn a_sound_card_that_fetches_three_frames_at_once_settles() {
             for _ in 0..3 {
                 let plain = matches!(
                     buffer.poll_frame(now + Duration::from_millis(5)),
-                    Playout::Play {
-                        stretch: Stretch::None,
-                        ..
-                    }
+                    Playout::Play { stretch: Stretch::None, .. }
                 );
                 odd_late += u32::from(!plain && n > 300);
             }
@@ -179,10 +158,7 @@ fn a_lost_frame_is_rebuilt_from_the_next_or_concealed_and_the_delay_stays() {
     call.run(11);
     let delays = call.delays();
     let (_, first) = delays[0];
-    assert!(
-        delays.iter().all(|(_, delay)| *delay == first),
-        "no drift from loss"
-    );
+    assert!(delays.iter().all(|(_, delay)| *delay == first), "no drift from loss");
     let stats = call.buffer.stats();
     assert_eq!(stats.lost, 11);
     assert_eq!(stats.concealed_ms, 20 * 11);
@@ -200,10 +176,7 @@ fn only_the_last_frame_of_a_hole_comes_from_the_next_packet() {
         .played
         .iter()
         .position(|(_, p)| matches!(p, Playout::Play { payload, .. } if number(payload) == 499));
-    let after: Vec<&Playout> = call.played[hole.unwrap() + 1..]
-        .iter()
-        .map(|(_, p)| p)
-        .collect();
+    let after: Vec<&Playout> = call.played[hole.unwrap() + 1..].iter().map(|(_, p)| p).collect();
     assert_eq!(after[..2], [&Playout::Conceal, &Playout::Conceal]);
     assert_eq!(*after[2], Playout::Fec(payload(503)));
     assert!(matches!(after[3], Playout::Play { payload, .. } if number(payload) == 503));
@@ -212,13 +185,8 @@ fn only_the_last_frame_of_a_hole_comes_from_the_next_packet() {
 #[test]
 fn jitter_raises_the_delay_until_few_frames_are_late_and_calm_lowers_it() {
     let mut random = StdRng::seed_from_u64(4);
-    let mut call = Call::new(6000, |n| {
-        Some(if n < 2000 {
-            random.random_range(0.0..80.0)
-        } else {
-            2.0
-        })
-    });
+    let mut call =
+        Call::new(6000, |n| Some(if n < 2000 { random.random_range(0.0..80.0) } else { 2.0 }));
     call.run(40);
     let early = call.buffer.stats();
     assert!((70.0..110.0).contains(&early.target_ms), "{early:?}");
@@ -248,18 +216,10 @@ fn reordered_and_doubled_packets_play_in_order() {
 fn a_stall_of_the_network_is_caught_up_by_a_jump() {
     // Everything from 5 s to 5.6 s arrives together.
     let mut call = Call::new(1000, |n| {
-        Some(if (250..280).contains(&n) {
-            f64::from(280 - n) * 20.0
-        } else {
-            2.0
-        })
+        Some(if (250..280).contains(&n) { f64::from(280 - n) * 20.0 } else { 2.0 })
     });
     call.run(6);
-    assert!(
-        call.buffer.stats().skipped > 10,
-        "{:?}",
-        call.buffer.stats()
-    );
+    assert!(call.buffer.stats().skipped > 10, "{:?}", call.buffer.stats());
     call.run(7);
     let (_, delay) = *call.delays().last().unwrap();
     assert!(delay < 250.0, "{delay} ms");
@@ -280,16 +240,10 @@ fn a_pause_of_the_sender_is_silence_and_no_loss() {
         let sequence = call.first_sequence.wrapping_add(100 + n as u16);
         let timestamp = call.first_timestamp.wrapping_add((200 + n) * 960);
         let now = call.at(i64::from(200 + n) * 20_000 + 3000);
-        call.buffer
-            .handle_packet(now, sequence, timestamp, payload(n));
-        let playout = call
-            .buffer
-            .poll_frame(call.at(i64::from(200 + n) * 20_000 + 15_000));
+        call.buffer.handle_packet(now, sequence, timestamp, payload(n));
+        let playout = call.buffer.poll_frame(call.at(i64::from(200 + n) * 20_000 + 15_000));
         if n > 3 {
-            assert!(
-                matches!(playout, Playout::Play { .. }),
-                "frame {n}: {playout:?}"
-            );
+            assert!(matches!(playout, Playout::Play { .. }), "frame {n}: {playout:?}");
         }
     }
     assert_eq!(call.buffer.stats().lost, 0);
@@ -320,8 +274,7 @@ fn a_sender_that_starts_over_is_followed() {
     call.run(2);
     call.first_sequence = 20_000;
     call.first_timestamp = 12;
-    call.arrivals
-        .extend((100..200).map(|n| (-(n * 20_000), n as u32)));
+    call.arrivals.extend((100..200).map(|n| (-(n * 20_000), n as u32)));
     call.run(4);
     assert!(call.frames().iter().filter(|n| **n >= 100).count() > 90);
 }
@@ -330,24 +283,16 @@ fn a_sender_that_starts_over_is_followed() {
 fn two_clocks_that_differ_meet_by_stretching_now_and_then() {
     // 500 ppm for four minutes: 120 ms in all.
     for factor in [0.9995, 1.0005] {
-        let mut call = Call::new(13_000, |n| {
-            Some(3.0 + f64::from(n) * 20.0 * (factor - 1.0) + 200.0)
-        });
+        let mut call =
+            Call::new(13_000, |n| Some(3.0 + f64::from(n) * 20.0 * (factor - 1.0) + 200.0));
         call.run(240);
         let stats = call.buffer.stats();
-        assert!(
-            (5..60).contains(&call.stretched()),
-            "{} times",
-            call.stretched()
-        );
+        assert!((5..60).contains(&call.stretched()), "{} times", call.stretched());
         assert!(stats.concealed_ms <= 100, "{stats:?}");
         assert_eq!(stats.lost, 0);
         let (_, delay) = *call.delays().last().unwrap();
         let network = 203.0 + 240_000.0 * (factor - 1.0);
-        assert!(
-            (0.0..60.0).contains(&(delay - network)),
-            "{delay} with {network}"
-        );
+        assert!((0.0..60.0).contains(&(delay - network)), "{delay} with {network}");
     }
 }
 

@@ -26,10 +26,7 @@ pub(super) struct WavReader {
 impl WavReader {
     pub fn open(path: &Path) -> Result<Self, SoundError> {
         let name = path.display().to_string();
-        let failed = |reason: String| SoundError::File {
-            path: name.clone(),
-            reason,
-        };
+        let failed = |reason: String| SoundError::File { path: name.clone(), reason };
         let file = hound::WavReader::open(path).map_err(|error| failed(explain(&error)))?;
         let spec = file.spec();
         let known = match spec.sample_format {
@@ -76,9 +73,7 @@ impl WavReader {
         // A header may promise more than there is.
         this.read_mono(&mut [0.0])?;
         this.read = 0;
-        this.file
-            .seek(0)
-            .map_err(|error| failed(format!("it cannot be rewound: {error}")))?;
+        this.file.seek(0).map_err(|error| failed(format!("it cannot be rewound: {error}")))?;
         Ok(this)
     }
 
@@ -177,10 +172,7 @@ impl WavReader {
     }
 
     fn failed(&self, reason: String) -> SoundError {
-        SoundError::File {
-            path: self.path.display().to_string(),
-            reason,
-        }
+        SoundError::File { path: self.path.display().to_string(), reason }
     }
 }
 

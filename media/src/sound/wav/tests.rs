@@ -26,12 +26,8 @@ impl Drop for Scratch {
 /// A file of `channels` with the tone in the first one only.
 fn tone_file(name: &str, rate: u32, channels: u16, bits: u16, format: SampleFormat) -> Scratch {
     let file = Scratch::new(name);
-    let spec = WavSpec {
-        channels,
-        sample_rate: rate,
-        bits_per_sample: bits,
-        sample_format: format,
-    };
+    let spec =
+        WavSpec { channels, sample_rate: rate, bits_per_sample: bits, sample_format: format };
     let mut writer = WavWriter::create(&file.0, spec).unwrap();
     let full = (1_i64 << (bits - 1)) as f32 - 1.0;
     for at in 0..rate {
@@ -93,14 +89,8 @@ fn files_of_every_kind_sound_the_same() {
         let heard = &samples[BLOCK * 10..BLOCK * 180 - BLOCK * 10];
         let expected = 0.8 / f32::from(channels);
         let (found, all) = (amplitude(heard, 440.0), rms(heard) * 2.0_f32.sqrt());
-        assert!(
-            (found - expected).abs() < 0.02,
-            "{rate} Hz: {found} of {expected}"
-        );
-        assert!(
-            (all - found).abs() < 0.01,
-            "{rate} Hz: {all} in all, {found} of it the tone"
-        );
+        assert!((found - expected).abs() < 0.02, "{rate} Hz: {found} of {expected}");
+        assert!((all - found).abs() < 0.01, "{rate} Hz: {all} in all, {found} of it the tone");
     }
 }
 
@@ -115,9 +105,7 @@ fn what_a_lower_rate_cannot_hold_is_filtered_away() {
     };
     let mut writer = WavWriter::create(&file.0, spec).unwrap();
     for at in 0..96_000 {
-        writer
-            .write_sample((at as f32 / 96_000.0 * 30_000.0 * TAU).sin())
-            .unwrap();
+        writer.write_sample((at as f32 / 96_000.0 * 30_000.0 * TAU).sin()).unwrap();
     }
     writer.finalize().unwrap();
     let samples = read(&mut WavReader::open(&file.0).unwrap(), 50);
@@ -149,19 +137,11 @@ fn what_cannot_be_played_or_written_is_named() {
     let silent = tone_file("silent.wav", 48_000, 1, 16, SampleFormat::Int);
     let header = std::fs::read(&silent.0).unwrap();
     refusal("header.wav", &header[..44]);
-    let missing = WavReader::open(Path::new("/no/such.wav"))
-        .err()
-        .expect("missing")
-        .to_string();
+    let missing = WavReader::open(Path::new("/no/such.wav")).err().expect("missing").to_string();
     assert!(missing.contains("/no/such.wav"), "{missing}");
     let wake: Wake = Arc::new(|| {});
-    let nowhere = open_sink(Path::new("/no/such/place.wav"), wake)
-        .err()
-        .expect("no directory");
-    assert!(
-        nowhere.to_string().contains("/no/such/place.wav"),
-        "{nowhere}"
-    );
+    let nowhere = open_sink(Path::new("/no/such/place.wav"), wake).err().expect("no directory");
+    assert!(nowhere.to_string().contains("/no/such/place.wav"), "{nowhere}");
 }
 
 #[test]
@@ -197,12 +177,7 @@ fn a_running_source_fills_its_ring_block_by_block() {
         woken.recv_timeout(LIMIT).unwrap();
     }
     assert!(capture.samples.slots() >= 3 * BLOCK);
-    let heard: Vec<f32> = capture
-        .samples
-        .read_chunk(3 * BLOCK)
-        .unwrap()
-        .into_iter()
-        .collect();
+    let heard: Vec<f32> = capture.samples.read_chunk(3 * BLOCK).unwrap().into_iter().collect();
     assert!((amplitude(&heard, 440.0) - 0.8).abs() < 0.1);
 }
 
@@ -231,10 +206,7 @@ fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
     }
     drop(playback);
     let mut reader = hound::WavReader::open(&file.0).unwrap();
-    assert_eq!(
-        (reader.spec().sample_rate, reader.spec().channels),
-        (48_000, 1)
-    );
+    assert_eq!((reader.spec().sample_rate, reader.spec().channels), (48_000, 1));
     let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
     assert!(samples.len() >= 9 * BLOCK && samples.len().is_multiple_of(BLOCK));
     let played = samples.iter().filter(|&&sample| sample == 8192).count();

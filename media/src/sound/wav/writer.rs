@@ -30,20 +30,13 @@ impl WavSink {
             sample_format: SampleFormat::Int,
         };
         let file = WavWriter::create(path, spec).map_err(|error| failed(&name, &error))?;
-        Ok(Self {
-            name,
-            file,
-            blocks: 0,
-        })
+        Ok(Self { name, file, blocks: 0 })
     }
 
     pub fn write(&mut self, block: &[f32]) -> Result<(), SoundError> {
         if self.blocks >= LONGEST {
             let reason = "12 hours are the most a WAV file can hold".into();
-            return Err(SoundError::File {
-                path: self.name.clone(),
-                reason,
-            });
+            return Err(SoundError::File { path: self.name.clone(), reason });
         }
         for sample in block {
             // NaN becomes silence.
@@ -53,17 +46,12 @@ impl WavSink {
         }
         self.blocks += 1;
         if self.blocks % FLUSH_BLOCKS == 1 {
-            self.file
-                .flush()
-                .map_err(|error| failed(&self.name, &error))?;
+            self.file.flush().map_err(|error| failed(&self.name, &error))?;
         }
         Ok(())
     }
 }
 
 fn failed(name: &str, error: &hound::Error) -> SoundError {
-    SoundError::File {
-        path: name.into(),
-        reason: error.to_string(),
-    }
+    SoundError::File { path: name.into(), reason: error.to_string() }
 }

@@ -14,23 +14,9 @@ pub fn ladder(wish: CameraFormatWish) -> Vec<CameraFormat> {
     let wished = (wish.width, wish.height);
     let smooth = [wish.fps, 30, 25, 24];
     let slow = [20, 15, 60, 50, 10, 5];
-    let smaller = [
-        (960, 540),
-        (848, 480),
-        (800, 600),
-        (640, 480),
-        (640, 360),
-        (352, 288),
-        (320, 240),
-    ];
-    let larger = [
-        (1280, 720),
-        (1280, 960),
-        (1920, 1080),
-        (1280, 800),
-        (1280, 1024),
-        (1600, 1200),
-    ];
+    let smaller =
+        [(960, 540), (848, 480), (800, 600), (640, 480), (640, 360), (352, 288), (320, 240)];
+    let larger = [(1280, 720), (1280, 960), (1920, 1080), (1280, 800), (1280, 1024), (1600, 1200)];
     let mut rungs = Vec::new();
     let mut add = |sizes: &[(u32, u32)], rates: &[u32]| {
         for &(width, height) in sizes {
@@ -58,11 +44,7 @@ pub fn ladder(wish: CameraFormatWish) -> Vec<CameraFormat> {
 /// Large pictures come compressed, else the bus limits the rate; small ones are cheaper raw.
 fn layouts(pixels: u32) -> [FrameFormat; 3] {
     use FrameFormat::{MJPEG, NV12, YUYV};
-    if pixels > SMALL {
-        [MJPEG, NV12, YUYV]
-    } else {
-        [YUYV, NV12, MJPEG]
-    }
+    if pixels > SMALL { [MJPEG, NV12, YUYV] } else { [YUYV, NV12, MJPEG] }
 }
 
 #[cfg(test)]
@@ -72,10 +54,7 @@ mod tests {
     #[test]
     fn a_usual_webcam_gets_hd_compressed_at_the_first_try() {
         let first = ladder(CameraFormatWish::default())[0];
-        assert_eq!(
-            first,
-            CameraFormat::new_from(1280, 720, FrameFormat::MJPEG, 30)
-        );
+        assert_eq!(first, CameraFormat::new_from(1280, 720, FrameFormat::MJPEG, 30));
     }
 
     #[test]
@@ -83,10 +62,7 @@ mod tests {
         let rungs = ladder(CameraFormatWish::default());
         let at = |width, height, format, fps| {
             let wanted = CameraFormat::new_from(width, height, format, fps);
-            rungs
-                .iter()
-                .position(|rung| *rung == wanted)
-                .expect("on the ladder")
+            rungs.iter().position(|rung| *rung == wanted).expect("on the ladder")
         };
         let small = at(640, 480, FrameFormat::YUYV, 30);
         assert!(small < at(1280, 720, FrameFormat::YUYV, 10));
@@ -96,11 +72,7 @@ mod tests {
 
     #[test]
     fn no_rung_is_tried_twice() {
-        let rungs = ladder(CameraFormatWish {
-            width: 640,
-            height: 480,
-            fps: 30,
-        });
+        let rungs = ladder(CameraFormatWish { width: 640, height: 480, fps: 30 });
         for (index, rung) in rungs.iter().enumerate() {
             assert!(!rungs[..index].contains(rung), "{rung}");
         }

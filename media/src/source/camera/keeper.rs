@@ -80,30 +80,15 @@ impl Keeper {
                 Verdict::Dead => {
                     let name = self.name();
                     let reason = "it stopped delivering pictures: unplug it and plug it in again";
-                    return Some(SourceError::Camera {
-                        name,
-                        reason: reason.into(),
-                    });
+                    return Some(SourceError::Camera { name, reason: reason.into() });
                 }
             }
         }
     }
 
     fn deliver(&mut self, picture: &Picture) -> Result<(), SourceError> {
-        let Negotiated {
-            format,
-            width,
-            height,
-            fps,
-            stride,
-        } = picture.format;
-        let raw = RawPicture {
-            format,
-            width,
-            height,
-            stride,
-            data: picture.buffer.buffer(),
-        };
+        let Negotiated { format, width, height, fps, stride } = picture.format;
+        let raw = RawPicture { format, width, height, stride, data: picture.buffer.buffer() };
         let mut frame = match self.converter.convert(&raw) {
             Ok(frame) => frame,
             Err(error) => {
@@ -113,10 +98,7 @@ impl Keeper {
                     return Ok(());
                 }
                 let reason = error.to_string();
-                return Err(SourceError::Camera {
-                    name: picture.name.clone(),
-                    reason,
-                });
+                return Err(SourceError::Camera { name: picture.name.clone(), reason });
             }
         };
         self.bad = 0;
@@ -125,12 +107,7 @@ impl Keeper {
         if !self.started {
             self.started = true;
             let name = picture.name.clone();
-            (self.events)(SourceEvent::Started {
-                name,
-                width,
-                height,
-                fps,
-            });
+            (self.events)(SourceEvent::Started { name, width, height, fps });
         }
         (self.frames)(Arc::new(frame));
         Ok(())
@@ -152,10 +129,7 @@ impl Keeper {
         let Some(node) = self.shared.node.take() else {
             return;
         };
-        tracing::warn!(
-            "camera \"{}\" does not answer; stopping its stream",
-            node.device.name
-        );
+        tracing::warn!("camera \"{}\" does not answer; stopping its stream", node.device.name);
         #[cfg(target_os = "linux")]
         v4l2::stop_stream(&node.device.id);
     }

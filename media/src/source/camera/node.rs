@@ -20,11 +20,7 @@ pub struct Node {
 #[cfg(target_os = "linux")]
 pub fn nodes() -> Vec<Node> {
     let node = |found: v4l2::CaptureNode| Node {
-        device: Device {
-            id: found.path(),
-            name: found.name,
-            default: false,
-        },
+        device: Device { id: found.path(), name: found.name, default: false },
         index: CameraIndex::Index(found.number),
     };
     v4l2::capture_nodes().into_iter().map(node).collect()
@@ -38,11 +34,7 @@ pub fn nodes() -> Vec<Node> {
     };
     let node = |info: nokhwa::utils::CameraInfo| Node {
         // `misc` holds the unique id (macOS) or the symbolic link (Windows).
-        device: Device {
-            id: info.misc(),
-            name: info.human_name(),
-            default: false,
-        },
+        device: Device { id: info.misc(), name: info.human_name(), default: false },
         index: info.index().clone(),
     };
     found.into_iter().map(node).collect()
@@ -61,10 +53,7 @@ pub fn choose(selector: &DeviceSelector) -> Result<Node, SourceError> {
     let device = devices::resolve(&canonical(selector), &listed).map(|index| &listed[index]);
     let node = device.and_then(|device| {
         let node = nodes.into_iter().find(|node| node.device.id == device.id)?;
-        Some(Node {
-            device: device.clone(),
-            ..node
-        })
+        Some(Node { device: device.clone(), ..node })
     });
     node.ok_or_else(|| SourceError::UnknownCamera {
         wanted: devices::wanted(selector),

@@ -25,10 +25,7 @@ pub(super) fn run(shared: &Shared, selector: &DeviceSelector, wanted: CameraForm
     // The V4L2 binding panics where a driver refuses to stop.
     let result = catch_unwind(AssertUnwindSafe(|| read(shared, selector, wanted)));
     let ended = result.unwrap_or_else(|_| {
-        Err(SourceError::Camera {
-            name: "camera".into(),
-            reason: "its driver failed".into(),
-        })
+        Err(SourceError::Camera { name: "camera".into(), reason: "its driver failed".into() })
     });
     shared.closed.put(());
     if let Err(error) = ended
@@ -51,16 +48,9 @@ fn read(
     let (mut camera, format) = open_patiently(shared, &node, wanted)?;
     tracing::info!("camera \"{name}\" opened: {format:?}");
     while !shared.stop.load(Ordering::Relaxed) {
-        let buffer = camera
-            .frame()
-            .map_err(|error| classify(&name, &error.to_string()))?;
+        let buffer = camera.frame().map_err(|error| classify(&name, &error.to_string()))?;
         let captured_at = captured_at(buffer.capture_timestamp(), Instant::now());
-        let picture = Picture {
-            buffer,
-            format,
-            captured_at,
-            name: name.clone(),
-        };
+        let picture = Picture { buffer, format, captured_at, name: name.clone() };
         // A stop must not be replaced by a picture; the flag above is looked at next.
         if shared.stop.load(Ordering::Relaxed) {
             break;
@@ -130,10 +120,7 @@ fn open_ladder(node: &Node, wanted: CameraFormatWish) -> Result<(Camera, Negotia
             },
         }
     }
-    Err(SourceError::Camera {
-        name: name.clone(),
-        reason: last,
-    })
+    Err(SourceError::Camera { name: name.clone(), reason: last })
 }
 
 fn open_exactly(node: &Node, rung: CameraFormat) -> Result<(Camera, Negotiated), String> {
@@ -190,15 +177,11 @@ fn raw_format(format: FrameFormat) -> RawFormat {
 /// The moment of capture on our clock. The driver tells it in wall time, where it tells it.
 pub(super) fn captured_at(stamp: Option<Duration>, now: Instant) -> Instant {
     let age = stamp.and_then(|stamp| {
-        let wall = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .ok()?;
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
         wall.checked_sub(stamp)
     });
     // Drivers with another clock give nonsense.
-    let age = age
-        .filter(|age| *age <= Duration::from_secs(2))
-        .unwrap_or_default();
+    let age = age.filter(|age| *age <= Duration::from_secs(2)).unwrap_or_default();
     now.checked_sub(age).unwrap_or(now)
 }
 
@@ -213,9 +196,6 @@ pub(super) fn classify(name: &str, message: &str) -> SourceError {
     } else if has(19) || has(6) || has(2) {
         SourceError::Unplugged(name)
     } else {
-        SourceError::Camera {
-            name,
-            reason: message.to_owned(),
-        }
+        SourceError::Camera { name, reason: message.to_owned() }
     }
 }

@@ -151,10 +151,7 @@ fn find(sysfs: &Path, dev: &Path) -> Vec<CaptureNode> {
             };
             let named = text("name").map(|name| name.trim().to_owned());
             let name = named.filter(|name| !name.is_empty()).or(card);
-            Some(CaptureNode {
-                number,
-                name: name.unwrap_or_else(|| format!("video{number}")),
-            })
+            Some(CaptureNode { number, name: name.unwrap_or_else(|| format!("video{number}")) })
         })
         .collect();
     nodes.sort_by_key(|node| node.number);
@@ -173,20 +170,12 @@ fn capture_card(device: &File) -> Option<String> {
     if caps & CAP_VIDEO_CAPTURE == 0 || caps & CAP_STREAMING == 0 {
         return None;
     }
-    let card = capability
-        .card
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default();
+    let card = capability.card.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(String::from_utf8_lossy(card).into_owned())
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Sets format and frame rate, and tells the bytes from row to row.
@@ -217,11 +206,7 @@ pub fn prepare(path: &str, rung: CameraFormat) -> io::Result<usize> {
     if parameters.denominator != rung.frame_rate() * parameters.numerator {
         return Err(io::Error::other(format!("it does not offer {rung}")));
     }
-    Ok(if rung.format() == FrameFormat::MJPEG {
-        0
-    } else {
-        format.bytes_per_line as usize
-    })
+    Ok(if rung.format() == FrameFormat::MJPEG { 0 } else { format.bytes_per_line as usize })
 }
 
 /// What the device is set to, where that can be used at all.
@@ -238,19 +223,9 @@ pub fn current_format(path: &str) -> Option<CameraFormat> {
         FrameFormat::RAWRGB,
         FrameFormat::RAWBGR,
     ];
-    let layout = known
-        .into_iter()
-        .find(|known| four_cc(*known) == format.pixel_format)?;
-    let fps = parameters
-        .denominator
-        .checked_div(parameters.numerator)
-        .filter(|fps| *fps > 0)?;
-    Some(CameraFormat::new_from(
-        format.width,
-        format.height,
-        layout,
-        fps,
-    ))
+    let layout = known.into_iter().find(|known| four_cc(*known) == format.pixel_format)?;
+    let fps = parameters.denominator.checked_div(parameters.numerator).filter(|fps| *fps > 0)?;
+    Some(CameraFormat::new_from(format.width, format.height, layout, fps))
 }
 
 fn four_cc(format: FrameFormat) -> u32 {
@@ -274,11 +249,7 @@ pub fn stop_stream(path: &str) {
         if !fs::read_link(entry.path()).is_ok_and(|target| target == Path::new(path)) {
             continue;
         }
-        let Some(fd) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         let mut kind = BUF_TYPE_VIDEO_CAPTURE;
@@ -295,15 +266,9 @@ mod tests {
     #[test]
     fn requests_have_the_kernels_numbers() {
         assert_eq!(request(READ, 0, size_of::<Capability>()), 0x8068_5600);
-        assert_eq!(
-            request(READ | WRITE, 22, size_of::<StreamParameters>()),
-            0xc0cc_5616
-        );
+        assert_eq!(request(READ | WRITE, 22, size_of::<StreamParameters>()), 0xc0cc_5616);
         assert_eq!(request(WRITE, 19, size_of::<u32>()), 0x4004_5613);
-        assert_eq!(
-            request(READ | WRITE, 21, size_of::<StreamParameters>()),
-            0xc0cc_5615
-        );
+        assert_eq!(request(READ | WRITE, 21, size_of::<StreamParameters>()), 0xc0cc_5615);
         #[cfg(target_pointer_width = "64")]
         assert_eq!(request(READ | WRITE, 5, size_of::<Format>()), 0xc0d0_5605);
     }
@@ -313,14 +278,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("visavis-v4l2-{}", std::process::id()));
         let (sysfs, dev) = (root.join("sys"), root.join("dev"));
         fs::create_dir_all(&dev).expect("dev");
-        for name in [
-            "video0",
-            "video",
-            "video-link",
-            "vbi0",
-            "v4l-subdev0",
-            "video99999999999",
-        ] {
+        for name in ["video0", "video", "video-link", "vbi0", "v4l-subdev0", "video99999999999"] {
             fs::create_dir_all(sysfs.join(name)).expect("sysfs");
             fs::write(sysfs.join(name).join("name"), "A camera\n").expect("name");
             // A plain file knows no VIDIOC_QUERYCAP.

@@ -28,10 +28,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// A camera that begins to open `now`.
     pub fn new(now: Instant) -> Self {
-        Self {
-            last: now,
-            told: false,
-        }
+        Self { last: now, told: false }
     }
 
     /// A picture came.
