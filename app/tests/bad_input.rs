@@ -76,7 +76,7 @@ async fn a_missing_or_corrupt_clip_is_named() -> Result<()> {
     ] {
         let source = file(&clip(name));
         let said = call_refused(DEVICE, &server, &["--video-source", &source]).await?;
-        names(&said, &["cannot play", name, reason])?;
+        names(&said, &["Cannot play", name, reason])?;
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ async fn a_missing_or_corrupt_sound_file_is_named() -> Result<()> {
     ] {
         let source = file(&sound(name));
         let said = call_refused(DEVICE, &server, &["--audio-source", &source]).await?;
-        names(&said, &["cannot use", name, reason])?;
+        names(&said, &["Cannot use", name, reason])?;
     }
     Ok(())
 }
@@ -111,7 +111,7 @@ async fn a_file_that_cannot_be_written_is_named() -> Result<()> {
     let said = call_refused(DEVICE, &server, &["--audio-sink", &sink]).await?;
     names(&said, &["no-such-folder/out.wav", "No such file"])?;
     let said = call_refused(DEVICE, &server, &["--audio-sink", &file(folder.path())]).await?;
-    names(&said, &["cannot use", &folder.path().display().to_string(), "directory"])?;
+    names(&said, &["Cannot use", &folder.path().display().to_string(), "directory"])?;
     for option in ["--stats", "--frame-log"] {
         let path = nowhere.join("lines").display().to_string();
         let said = call_refused(DEVICE, &server, &[option, &path]).await?;
@@ -134,7 +134,7 @@ async fn a_device_that_does_not_exist_is_named_with_those_that_do() -> Result<()
         let (kind, wanted) = value.split_once(':').context("a colon")?;
         let kind = if kind == "mic" { "microphone" } else { kind };
         let unknown = said.contains(wanted) && said.contains("`visavis devices` lists");
-        let none = said.contains(&format!("no {kind} was found"));
+        let none = said.contains(&format!("No {kind} was found"));
         ensure!(unknown || none, "{value}: {said}");
     }
     Ok(())
