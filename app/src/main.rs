@@ -57,6 +57,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(match error {
+                ServeError::Config(_) => exit::USAGE,
                 ServeError::Bind(_) => exit::LISTEN,
                 ServeError::Signal(_) => exit::FAILED,
             })

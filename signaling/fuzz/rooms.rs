@@ -7,13 +7,17 @@ use std::{
 };
 
 use visavis_signaling::{
-    RoomName, RoomPolicy,
+    CarrierKind, Guest, RoomName, RoomPolicy,
     protocol::{ByeReason, ClientEvent, ServerEvent},
     room::{ConnectionId, Delivery, Registry, UNSEATED_LIMIT},
 };
 
 const ROOMS: [&str; 3] = ["tea", "coffee", "__proto__"];
 const CONNECTIONS: u8 = 6;
+const GUEST: Guest = Guest {
+    address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    carrier: CarrierKind::WebSocket,
+};
 
 #[derive(Default)]
 struct Model {
@@ -100,7 +104,7 @@ pub fn check(data: &[u8]) {
         let is_open = model.open.contains_key(&who);
         let (deliveries, expected) = match action % 8 {
             0 if !is_open => {
-                registry.handle_open(connection, now);
+                registry.handle_open(connection, GUEST, now);
                 model.open.insert(who, Some(now));
                 (Vec::new(), Vec::new())
             }

@@ -2,7 +2,7 @@
 
 pub(crate) mod ws;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// When a connection counts as dead.
 #[derive(Debug, Clone, Copy)]
@@ -23,4 +23,20 @@ impl Default for Liveness {
             write_within: Duration::from_secs(10),
         }
     }
+}
+
+/// Which wire a client came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CarrierKind {
+    /// JSON over WebSocket at `/ws`: a broken connection can be resumed.
+    WebSocket,
+}
+
+/// Who opens a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guest {
+    /// Where the client is, as far as is known: behind a proxy, what the proxy says.
+    pub address: IpAddr,
+    /// Over which wire.
+    pub carrier: CarrierKind,
 }

@@ -2,28 +2,23 @@
 
 use std::{io::Write, net::SocketAddr};
 
-use clap::Args;
 use thiserror::Error;
 
+pub use crate::config::ServeArgs;
 use crate::{
+    config::ConfigError,
     link::ServerUrl,
     listen::BindError,
     room::RoomPolicy,
     server::{Server, ServerOptions},
 };
 
-/// Where to serve.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct ServeArgs {
-    /// Address and port to listen on; may be given several times. All interfaces:
-    /// --listen 0.0.0.0:8080 --listen [::]:8080
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    pub listen: Vec<SocketAddr>,
-}
-
 /// Why the server cannot serve.
 #[derive(Debug, Error)]
 pub enum ServeError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No port.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -37,11 +32,14 @@ pub enum ServeError {
 /// # Errors
 /// When it cannot start.
 pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
-    let options = ServerOptions {
-        listen: args.listen.clone(),
-        rooms: RoomPolicy::Any,
-        ..ServerOptions::default()
-    };
+    let config = args.settle()?;
+    if args.print_config {
+        // A closed standard output is no reason to fail.
+        let _ = write!(std::io::stdout(), "{}", config.to_toml());
+        return Ok(());
+    }
+    let options =
+        ServerOptions { listen: config.listen, rooms: RoomPolicy::Any, ..ServerOptions::default() };
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
+    carrier::Guest,
     protocol::{ByeReason, ClientEvent, EventError, RoomName, ServerEvent},
     room::{ConnectionId, Counts, Registry},
 };
@@ -63,7 +64,7 @@ pub(crate) enum CloseReason {
 
 #[derive(Debug)]
 enum Command {
-    Open { outbox: mpsc::Sender<Outbound>, reply: oneshot::Sender<ConnectionId> },
+    Open { guest: Guest, outbox: mpsc::Sender<Outbound>, reply: oneshot::Sender<ConnectionId> },
     Event { connection: ConnectionId, event: Result<ClientEvent, EventError>, credit: Credit },
     Closed { connection: ConnectionId, reason: ByeReason },
     Allow { room: RoomName, done: oneshot::Sender<()> },
@@ -81,10 +82,13 @@ impl Hub {
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
     /// connection is to be dropped.
-    pub(crate) async fn open(&self) -> Result<(Connection, mpsc::Receiver<Outbound>), Stopped> {
+    pub(crate) async fn open(
+        &self,
+        guest: Guest,
+    ) -> Result<(Connection, mpsc::Receiver<Outbound>), Stopped> {
         let (outbox, outbound) = mpsc::channel(OUTBOX);
         let (reply, id) = oneshot::channel();
-        self.send(Command::Open { outbox, reply }).await?;
+        self.send(Command::Open { guest, outbox, reply }).await?;
         let id = id.await.map_err(|_| Stopped)?;
         let credits = Arc::new(Semaphore::new(CREDITS));
         Ok((Connection { id, inbox: self.inbox.clone(), credits, open: true }, outbound))

@@ -6,6 +6,8 @@
 pub mod backoff;
 pub mod cli;
 pub mod client;
+pub mod config;
+pub mod ice_servers;
 pub mod link;
 pub mod protocol;
 pub mod room;
@@ -16,8 +18,9 @@ mod listen;
 mod page;
 mod probe;
 mod server;
+mod state_dir;
 
-pub use carrier::Liveness;
+pub use carrier::{CarrierKind, Guest, Liveness};
 pub use client::{Client, ClientHandle, ClientOptions, ClientUpdate};
 pub use link::{CallLink, LinkError, ServerUrl, Target};
 pub use listen::{BindError, all_interfaces};
@@ -25,3 +28,4 @@ pub use probe::{Probe, probe};
 pub use protocol::RoomName;
 pub use room::{Counts, RoomPolicy};
 pub use server::{Server, ServerHandle, ServerOptions, ServerStopped};
+pub use state_dir::StateDir;

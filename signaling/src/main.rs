@@ -4,7 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use visavis_signaling::cli::{ServeArgs, serve};
+use visavis_signaling::cli::{ServeArgs, ServeError, serve};
 
 /// Rooms for two: the signaling server of Visavis, with the page for browsers.
 ///
@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            ExitCode::from(if matches!(error, ServeError::Config(_)) { 2 } else { 1 })
         }
     }
 }

@@ -9,8 +9,9 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
-use crate::protocol::{
-    ByeReason, ClientEvent, ErrorCode, EventError, PeerId, RoomName, ServerEvent,
+use crate::{
+    carrier::Guest,
+    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, PeerId, RoomName, ServerEvent},
 };
 
 /// When someone told `full` should ask again, in milliseconds.
@@ -112,7 +113,7 @@ impl Registry {
     }
 
     /// A connection opened; `connection` was never used before.
-    pub fn handle_open(&mut self, connection: ConnectionId, now: Instant) {
+    pub fn handle_open(&mut self, connection: ConnectionId, _guest: Guest, now: Instant) {
         self.stand(connection, now);
     }
 

@@ -1,44 +1,28 @@
-//! The server: listening sockets, routes, an orderly end. Knows nothing of what rooms do.
+//! The server: listening sockets, tasks, an orderly end. Knows nothing of what rooms do.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+mod accept;
+mod routes;
 
-use axum::{
-    Router,
-    extract::{Request, State},
-    http::header,
-    middleware,
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use std::{net::SocketAddr, time::Duration};
+
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
+use self::routes::Routes;
 use crate::{
-    carrier::{self, Liveness},
+    carrier::Liveness,
     hub::Hub,
     listen::{self, BindError},
-    page,
-    probe::Identity,
     protocol::RoomName,
     room::{Counts, Registry, RoomPolicy},
 };
 
-/// A request's head must be there within this.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
-
 /// How long connections may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
-
-/// After a failed accept (the process has too many open files): wait, or it fails at once again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a server is to be.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +92,8 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            tasks.spawn(accept(listener, router(routes.clone()), stopping.clone()));
+            let router = routes::router(routes.clone());
+            tasks.spawn(accept::accept(listener, router, stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
@@ -148,81 +133,5 @@ impl ServerHandle {
     /// How many connections, rooms and seats there are just now.
     pub fn counts(&self) -> Counts {
         self.hub.counts()
-    }
-}
-
-#[derive(Clone)]
-struct Routes {
-    hub: Hub,
-    liveness: Liveness,
-    /// Held by every WebSocket's task until its very end.
-    alive: mpsc::Sender<()>,
-}
-
-fn router(routes: Routes) -> Router {
-    Router::new()
-        .route("/", get(page::index))
-        .route("/room/{name}", get(page::room))
-        .route("/visavis", get(identify))
-        .route("/ws", get(websocket))
-        .fallback(page::asset)
-        .layer(middleware::from_fn(page::guard))
-        .with_state(routes)
-}
-
-async fn identify() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Identity::own().to_text()).into_response()
-}
-
-async fn websocket(State(routes): State<Routes>, request: Request) -> Response {
-    carrier::ws::upgrade(routes.hub, routes.liveness, routes.alive, request)
-}
-
-/// Accepts until told to stop, then sees the HTTP connections to their end.
-async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    tracing::debug!(%address, "accepted");
-                    connections.spawn(serve(stream, router.clone(), stopping.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-            _ = stopping.changed() => break,
-        }
-    }
-    drop((listener, router));
-    while connections.join_next().await.is_some() {}
-}
-
-async fn serve(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
-    // Signaling is small messages; none should wait for the next.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut told = false;
-    let result = loop {
-        tokio::select! {
-            result = connection.as_mut() => break result,
-            _ = stopping.changed(), if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "an HTTP connection failed");
     }
 }

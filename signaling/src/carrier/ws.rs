@@ -28,7 +28,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::Liveness;
+use super::{Guest, Liveness};
 use crate::{
     hub::{CloseReason, Connection, Hub, Outbound},
     protocol::{ByeReason, ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, ServerEvent},
@@ -47,6 +47,7 @@ const LINGER_BYTES: usize = 8 << 20;
 /// its very end.
 pub(crate) fn upgrade(
     hub: Hub,
+    guest: Guest,
     liveness: Liveness,
     alive: mpsc::Sender<()>,
     mut request: Request,
@@ -73,7 +74,7 @@ pub(crate) fn upgrade(
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        serve(socket, &hub, liveness).await;
+        serve(socket, &hub, guest, liveness).await;
         drop(alive);
     });
     response
@@ -91,11 +92,11 @@ enum End {
     ByHub(Option<CloseReason>),
 }
 
-async fn serve<S>(socket: WebSocketStream<S>, hub: &Hub, liveness: Liveness)
+async fn serve<S>(socket: WebSocketStream<S>, hub: &Hub, guest: Guest, liveness: Liveness)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Ok((connection, mut outbound)) = hub.open().await else {
+    let Ok((connection, mut outbound)) = hub.open(guest).await else {
         return;
     };
     let id = connection.id();

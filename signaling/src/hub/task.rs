@@ -43,14 +43,14 @@ impl Task {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Open { outbox, reply } => {
+            Command::Open { guest, outbox, reply } => {
                 if self.stopping {
                     return;
                 }
                 self.last_id += 1;
                 let connection = ConnectionId(self.last_id);
                 self.outboxes.insert(connection, outbox);
-                self.registry.handle_open(connection, now);
+                self.registry.handle_open(connection, guest, now);
                 if reply.send(connection).is_err() {
                     self.lose(connection);
                 }
@@ -125,6 +125,7 @@ mod tests {
     use super::super::{Hub, OUTBOX};
     use super::*;
     use crate::{
+        carrier::{CarrierKind, Guest},
         protocol::{ClientEvent, RoomName, ServerEvent},
         room::RoomPolicy,
     };
@@ -134,6 +135,11 @@ mod tests {
         tokio::spawn(task);
         hub
     }
+
+    const GUEST: Guest = Guest {
+        address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        carrier: CarrierKind::WebSocket,
+    };
 
     fn join() -> ClientEvent {
         let room = RoomName::parse("tea").unwrap();
@@ -150,9 +156,9 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_connection_frees_its_seat() {
         let hub = hub();
-        let (first, _first_out) = hub.open().await.unwrap();
+        let (first, _first_out) = hub.open(GUEST).await.unwrap();
         first.hand_in(Ok(join())).await.unwrap();
-        let (second, mut second_out) = hub.open().await.unwrap();
+        let (second, mut second_out) = hub.open(GUEST).await.unwrap();
         second.hand_in(Ok(join())).await.unwrap();
         assert!(matches!(event(second_out.recv().await), ServerEvent::Joined { .. }));
         assert!(matches!(event(second_out.recv().await), ServerEvent::Ready { .. }));
@@ -165,9 +171,9 @@ mod tests {
     #[tokio::test]
     async fn a_flood_waits_for_the_one_it_floods() {
         let hub = hub();
-        let (first, mut first_out) = hub.open().await.unwrap();
+        let (first, mut first_out) = hub.open(GUEST).await.unwrap();
         first.hand_in(Ok(join())).await.unwrap();
-        let (second, mut second_out) = hub.open().await.unwrap();
+        let (second, mut second_out) = hub.open(GUEST).await.unwrap();
         second.hand_in(Ok(join())).await.unwrap();
         let flood = async {
             for number in 0..OUTBOX as u64 * 4 {
@@ -193,13 +199,13 @@ mod tests {
     async fn a_stopped_hub_closes_everyone_and_ends() {
         let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]));
         let task = tokio::spawn(task);
-        let (connection, mut outbound) = hub.open().await.unwrap();
+        let (connection, mut outbound) = hub.open(GUEST).await.unwrap();
         hub.stop().await.unwrap();
         let told = outbound.recv().await;
         assert!(matches!(told, Some(Outbound::Close(CloseReason::Restart))));
-        assert!(hub.open().await.is_err());
+        assert!(hub.open(GUEST).await.is_err());
         connection.close(ByeReason::Left).await;
         task.await.unwrap();
-        assert!(hub.open().await.is_err());
+        assert!(hub.open(GUEST).await.is_err());
     }
 }

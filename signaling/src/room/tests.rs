@@ -1,8 +1,14 @@
 use super::*;
+use crate::carrier::CarrierKind;
 
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);
 const C: ConnectionId = ConnectionId(3);
+
+const GUEST: Guest = Guest {
+    address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    carrier: CarrierKind::WebSocket,
+};
 
 struct Table {
     registry: Registry,
@@ -14,7 +20,7 @@ impl Table {
         let mut registry = Registry::new(policy, [7; 32]);
         let now = Instant::now();
         for connection in [A, B, C] {
-            registry.handle_open(connection, now);
+            registry.handle_open(connection, GUEST, now);
         }
         Self { registry, now }
     }

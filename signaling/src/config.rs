@@ -1,0 +1,155 @@
+//! What the operator wants: flags, then the environment, then a TOML file, then the defaults.
+//!
+//! A new setting is a field of [`Config`], with its default, and one of [`ServeArgs`], under the
+//! same name.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Where browsers and the documentation look first.
+pub const HTTP_PORT: u16 = 8080;
+
+/// Everything settled. In the file, names are written with hyphens, as the flags are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Config {
+    /// Addresses and ports to listen on.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()] }
+    }
+}
+
+/// What the command line and the environment say.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServeArgs {
+    /// Address and port to listen on; may be given several times [default: 127.0.0.1:8080].
+    /// All interfaces: --listen 0.0.0.0:8080 --listen [::]:8080
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Vec<SocketAddr>>,
+
+    /// A TOML file with settings: the names of these flags, without the leading hyphens
+    #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Print the settings as they would be used, in the form of the file, and stop
+    #[arg(long)]
+    #[serde(skip)]
+    pub print_config: bool,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No file there, or not readable.
+    #[error("Cannot read the settings in {}: {error}.", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Not TOML, or a setting that is none.
+    #[error("The settings in {} cannot be used: {error}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        error: toml::de::Error,
+    },
+    /// A flag that cannot be used.
+    #[error("The settings cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl ServeArgs {
+    /// Settles what to use; reads the file, if one is named.
+    ///
+    /// # Errors
+    /// Which file or setting cannot be used, and why.
+    pub fn settle(&self) -> Result<Config, ConfigError> {
+        let mut settings = match &self.config {
+            Some(path) => read(path)?,
+            None => toml::Table::new(),
+        };
+        let unusable = |error: &dyn std::fmt::Display| ConfigError::Unusable(error.to_string());
+        let flags = toml::Table::try_from(self).map_err(|error| unusable(&error))?;
+        settings.extend(flags);
+        Config::deserialize(settings).map_err(|error| unusable(&error))
+    }
+}
+
+impl Config {
+    /// The settings in the form of the file.
+    pub fn to_toml(&self) -> String {
+        // Every field is a plain value: this cannot fail.
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+fn read(path: &Path) -> Result<toml::Table, ConfigError> {
+    let path = path.to_owned();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => return Err(ConfigError::Unreadable { path, error }),
+    };
+    // As a whole first: then errors tell the line.
+    match toml::from_str::<Config>(&text).and_then(|_| toml::from_str(&text)) {
+        Ok(table) => Ok(table),
+        Err(error) => Err(ConfigError::Malformed { path, error }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(address: &str) -> ServeArgs {
+        ServeArgs { listen: Some(vec![address.parse().unwrap()]), ..ServeArgs::default() }
+    }
+
+    fn file(text: &str) -> (tempfile::NamedTempFile, ServeArgs) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let args = ServeArgs { config: Some(file.path().to_owned()), ..ServeArgs::default() };
+        (file, args)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        assert_eq!(ServeArgs::default().settle().unwrap(), Config::default());
+        let (_file, args) = file("listen = ['127.0.0.1:1']");
+        assert_eq!(args.settle().unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
+        let both = ServeArgs { config: args.config, ..listening("127.0.0.1:2") };
+        assert_eq!(both.settle().unwrap().listen, ["127.0.0.1:2".parse().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let config = listening("[::1]:3").settle().unwrap();
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_setting_that_is_none_is_named_with_its_line() {
+        let (_file, args) = file("listen = []\nlisten-to = 3\n");
+        let error = args.settle().expect_err("unknown").to_string();
+        assert!(error.contains("listen-to") && error.contains("line 2"), "{error}");
+        let missing = ServeArgs { config: Some("/nowhere".into()), ..ServeArgs::default() };
+        assert!(missing.settle().expect_err("missing").to_string().contains("/nowhere"));
+    }
+}
