@@ -40,7 +40,7 @@ fn resume(room: &str, token: &str, last_seq: u64) -> ClientEvent {
 
 /// The newest token that `who` is told.
 fn token_for(who: ConnectionId, told: &[Delivery]) -> String {
-    let tokens = told.iter().filter_map(|delivery| match delivery {
+    let mut tokens = told.iter().filter_map(|delivery| match delivery {
         Delivery::Event { to, event } if *to == who => match event {
             ServerEvent::Created { resume, .. }
             | ServerEvent::Join { resume, .. }
@@ -50,7 +50,7 @@ fn token_for(who: ConnectionId, told: &[Delivery]) -> String {
         },
         _ => None,
     });
-    tokens.last().expect("a token")
+    tokens.next_back().expect("a token")
 }
 
 /// What `resumed` says: the role, whether there is a peer, `last_seq`.
