@@ -48,6 +48,8 @@ impl Process {
     pub fn start(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command
             .env("NO_COLOR", "1")
+            // Keys of servers: not into the home of whoever runs the tests.
+            .env("VISAVIS_STATE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/server-state"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
