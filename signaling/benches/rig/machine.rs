@@ -71,8 +71,9 @@ impl Busy {
 
 /// One line: cores, processor, kernel.
 pub fn description() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    // Not those this process may use: it has confined itself.
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
     let model = info
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
