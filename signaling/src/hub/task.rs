@@ -93,7 +93,9 @@ impl Task {
         let mut stuck = Vec::new();
         for delivery in deliveries {
             let (connection, outbound) = match delivery {
-                Delivery::Event { to, event } => (to, Outbound::Event(event, credit.cloned())),
+                Delivery::Event { to, event } => {
+                    (to, Outbound::Event(Box::new(event), credit.cloned()))
+                }
                 Delivery::Close { connection } => (connection, Outbound::Close(CloseReason::Idle)),
             };
             let Some(outbox) = self.outboxes.get(&connection) else {
@@ -148,7 +150,7 @@ mod tests {
 
     fn event(outbound: Option<Outbound>) -> ServerEvent {
         match outbound {
-            Some(Outbound::Event(event, _)) => event,
+            Some(Outbound::Event(event, _)) => *event,
             other => panic!("no event but {other:?}"),
         }
     }
