@@ -51,7 +51,7 @@ struct Args {
     #[arg(long, default_value_t = 200)]
     guests: usize,
     /// Rooms they choose from.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 120)]
     rooms: usize,
     /// Restarts of the server, all in the first half.
     #[arg(long, default_value_t = 6)]
