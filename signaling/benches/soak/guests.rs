@@ -95,7 +95,10 @@ async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
                         count(&tally.seats);
                     }
                     ServerEvent::Join { .. } => alone = false,
-                    ServerEvent::Resumed { .. } => count(&tally.resumed),
+                    ServerEvent::Resumed { peer, .. } => {
+                        alone = peer.is_none();
+                        count(&tally.resumed);
+                    }
                     ServerEvent::Message { message, .. } => {
                         party.hear(message["room"].as_str(), name);
                     }
@@ -110,7 +113,8 @@ async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
                     }
                     _ => {}
                 },
-                Some(ClientUpdate::Lost { .. }) => (alone, seated) = (true, false),
+                // Too much may wait to be sent: silent until the seat is back.
+                Some(ClientUpdate::Lost { .. }) => alone = true,
                 Some(ClientUpdate::Refused { .. }) | None => break,
                 Some(_) => {}
             },

@@ -2,7 +2,8 @@
 //! frozen; the server is restarted and killed. At the end memory must have been flat, and no
 //! seat, file or message may have leaked. `make soak`, `SOAK_SECONDS=600 make soak`
 //!
-//! Restarts happen in the first half: the second half watches one process. Needs Linux.
+//! Restarts happen in the first third: the second half watches one process that has settled.
+//! Needs Linux.
 
 #[cfg(target_os = "linux")]
 #[path = "../rig/mod.rs"]

@@ -53,7 +53,7 @@ struct Args {
     /// Rooms they choose from.
     #[arg(long, default_value_t = 120)]
     rooms: usize,
-    /// Restarts of the server, all in the first half.
+    /// Restarts of the server, all in the first third: the second half watches one that has settled.
     #[arg(long, default_value_t = 6)]
     restarts: u32,
     /// Given by `cargo bench`.
@@ -122,7 +122,7 @@ async fn soak(args: &Args) -> Result<ExitCode> {
     Ok(Findings { trend, files_before, files_after, rooms, taken, tally, stopped }.judge())
 }
 
-/// Looks at the server until the time is over, and restarts it now and then in the first half;
+/// Looks at the server until the time is over, and restarts it now and then in the first third;
 /// the last one, and its memory in the second half.
 async fn watch(
     args: &Args,
@@ -132,7 +132,7 @@ async fn watch(
     start: impl Fn() -> Result<Server>,
 ) -> Result<(Server, Vec<f64>)> {
     let whole = Duration::from_secs(args.seconds);
-    let restart_every = whole / 2 / (args.restarts + 1);
+    let restart_every = whole / 3 / args.restarts.max(1);
     let started = Instant::now();
     let mut samples = Vec::new();
     let mut next_restart = restart_every;
@@ -143,7 +143,7 @@ async fn watch(
         if elapsed >= whole {
             return Ok((server, samples));
         }
-        if elapsed >= next_restart && elapsed < whole / 2 {
+        if elapsed >= next_restart && party.tally.restarts.get() < u64::from(args.restarts) {
             next_restart += restart_every;
             server = restart(server, party, &start).await?;
         }

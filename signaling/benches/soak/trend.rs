@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// Memory may grow by this share of its mean over the watched time,
-const GROWTH: f64 = 0.03;
+const GROWTH: f64 = 0.05;
 /// or by so many bytes: a server that holds little is not measured finer.
-const GROWTH_BYTES: f64 = 512.0 * 1024.0;
+const GROWTH_BYTES: f64 = 1024.0 * 1024.0;
 
 /// A straight line through samples (least squares).
 #[derive(Debug, Clone, Copy)]
