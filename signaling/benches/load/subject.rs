@@ -27,11 +27,15 @@ pub struct Subject {
 impl Subject {
     /// Ours at `/ws`, without limits unless `wanted` says so.
     pub fn ours(program: &Path, flags: &[(&str, &str)]) -> Result<Self> {
+        // Keys of a benchmark are not the user's.
+        let target = program.parent().and_then(Path::parent).context("no target directory")?;
+        let state = target.join("tmp/benchmark-state").display().to_string();
+        let flags = [flags, &[("--state-dir", state.as_str())]].concat();
         Ok(Self {
             name: "ours, `/ws`",
             dialect: Dialect::Plain,
             program: program.to_owned(),
-            args: server::arguments(program, flags)?,
+            args: server::arguments(program, &flags)?,
         })
     }
 
