@@ -1,6 +1,6 @@
 //! `visavis-signaling`, and the app's `serve`: the same server from a command line.
 
-use std::{io::Write, net::SocketAddr};
+use std::{io::Write, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 
@@ -11,6 +11,7 @@ use crate::{
     listen::BindError,
     room::RoomPolicy,
     server::{Server, ServerOptions},
+    turn::{self, settings::Turn},
 };
 
 /// Why the server cannot serve.
@@ -38,8 +39,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
-    let options =
-        ServerOptions { listen: config.listen, rooms: RoomPolicy::Any, ..ServerOptions::default() };
+    let mut options = ServerOptions {
+        listen: config.listen.clone(),
+        rooms: RoomPolicy::Any,
+        ..ServerOptions::default()
+    };
+    use_turn(&mut options, turn::settings::options(&config)?);
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -48,9 +53,26 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "{line}");
     }
+    if let Some(address) = server.turn_addrs().first() {
+        let _ = writeln!(out, "Relaying (TURN) on port {}", address.port());
+    }
     let _ = out.flush();
     server.run(stop).await;
     Ok(())
+}
+
+/// Sets up the relay as `turn` says.
+fn use_turn(options: &mut ServerOptions, turn: Turn) {
+    match turn {
+        Turn::Off => {}
+        Turn::External(external) => options.ice = Arc::new(external),
+        Turn::BuiltIn(mut built_in) => {
+            if built_in.secret.is_empty() {
+                built_in.secret = rand::random::<[u8; 32]>().to_vec();
+            }
+            options.turn = Some(*built_in);
+        }
+    }
 }
 
 /// A line for each address; one that can be opened here for all interfaces together.

@@ -11,6 +11,7 @@ pub mod ice_servers;
 pub mod link;
 pub mod protocol;
 pub mod room;
+pub mod turn;
 
 mod carrier;
 mod hub;

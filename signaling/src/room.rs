@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     carrier::Guest,
+    ice_servers::{IceServerProvider, NoIceServers},
     protocol::{ByeReason, ClientEvent, ErrorCode, EventError, PeerId, RoomName, ServerEvent},
 };
 
@@ -80,6 +82,8 @@ pub struct Registry {
     unseated: BTreeSet<(Instant, ConnectionId)>,
     policy: RoomPolicy,
     rng: StdRng,
+    ice: Arc<dyn IceServerProvider>,
+    addresses: HashMap<ConnectionId, std::net::IpAddr>,
 }
 
 enum Place {
@@ -109,11 +113,21 @@ impl Registry {
             unseated: BTreeSet::new(),
             policy,
             rng: StdRng::from_seed(seed),
+            ice: Arc::new(NoIceServers),
+            addresses: HashMap::new(),
         }
     }
 
+    /// Hands out what `ice` says.
+    #[must_use]
+    pub fn with_ice(mut self, ice: Arc<dyn IceServerProvider>) -> Self {
+        self.ice = ice;
+        self
+    }
+
     /// A connection opened; `connection` was never used before.
-    pub fn handle_open(&mut self, connection: ConnectionId, _guest: Guest, now: Instant) {
+    pub fn handle_open(&mut self, connection: ConnectionId, guest: Guest, now: Instant) {
+        self.addresses.insert(connection, guest.address);
         self.stand(connection, now);
     }
 
@@ -155,6 +169,7 @@ impl Registry {
         reason: ByeReason,
         now: Instant,
     ) -> Vec<Delivery> {
+        self.addresses.remove(&connection);
         let deliveries = self.leave(connection, reason, now);
         if let Some(Place::Unseated { since }) = self.connections.remove(&connection) {
             self.unseated.remove(&(since, connection));
@@ -244,8 +259,14 @@ impl Registry {
                 deliveries.push(tell(first, arrival));
                 let joined = ServerEvent::Joined { room: name.clone(), id, peer, resume: None };
                 deliveries.push(tell(connection, joined));
-                for to in [first, connection] {
-                    deliveries.push(tell(to, ServerEvent::Ready { ice_servers: Vec::new() }));
+                let second = room.responder.as_ref().map(|seat| seat.id.clone());
+                let seats = [(first, Some(room.initiator.id.clone())), (connection, second)];
+                for (to, id) in seats {
+                    let address = self.addresses.get(&to).copied().zip(id);
+                    let ice_servers = address.map_or_else(Vec::new, |(address, id)| {
+                        self.ice.servers(&id, address, SystemTime::now())
+                    });
+                    deliveries.push(tell(to, ServerEvent::Ready { ice_servers }));
                 }
             }
             Some(_) => {

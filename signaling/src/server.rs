@@ -3,7 +3,7 @@
 mod accept;
 mod routes;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -16,16 +16,18 @@ use self::routes::Routes;
 use crate::{
     carrier::Liveness,
     hub::Hub,
+    ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
     protocol::RoomName,
     room::{Counts, Registry, RoomPolicy},
+    turn::{TurnOptions, TurnServer, TurnStats},
 };
 
 /// How long connections may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a server is to be.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// Where to listen; see [`all_interfaces`](crate::all_interfaces). Addresses with port 0
     /// share one free port.
@@ -34,6 +36,22 @@ pub struct ServerOptions {
     pub rooms: RoomPolicy,
     /// When a connection counts as dead.
     pub liveness: Liveness,
+    /// Hands out STUN and TURN servers, unless [`Self::turn`] does.
+    pub ice: Arc<dyn IceServerProvider>,
+    /// Relays for those who cannot reach each other.
+    pub turn: Option<TurnOptions>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            rooms: RoomPolicy::default(),
+            liveness: Liveness::default(),
+            ice: Arc::new(NoIceServers),
+            turn: None,
+        }
+    }
 }
 
 /// A server that has its port and waits for [`Self::run`].
@@ -43,6 +61,7 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    turn: Option<TurnServer>,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -67,15 +86,31 @@ impl Server {
         let listeners = listen::bind(&options.listen)?;
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let (hub, task) = Hub::start(Registry::new(options.rooms, rand::random()));
+        let turn = options.turn.map(TurnServer::bind).transpose()?;
+        let ice = match &turn {
+            Some(turn) => Arc::new(turn.ice_servers()),
+            None => options.ice,
+        };
+        let registry = Registry::new(options.rooms, rand::random()).with_ice(ice);
+        let (hub, task) = Hub::start(registry);
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
+        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, turn })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the relay listens, if there is one.
+    pub fn turn_addrs(&self) -> &[SocketAddr] {
+        self.turn.as_ref().map_or(&[], TurnServer::local_addrs)
+    }
+
+    /// What the relay counts, if there is one.
+    pub fn turn_stats(&self) -> Option<Arc<TurnStats>> {
+        self.turn.as_ref().map(TurnServer::stats)
     }
 
     /// A handle to steer the server with.
@@ -86,7 +121,7 @@ impl Server {
     /// Serves until `shutdown` resolves, then closes all connections (code 1012) and returns,
     /// after a few seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, turn, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
         let routes = Routes { hub: hub.clone(), liveness, alive };
         let (stop, stopping) = watch::channel(false);
@@ -94,6 +129,9 @@ impl Server {
         for listener in listeners {
             let router = routes::router(routes.clone());
             tasks.spawn(accept::accept(listener, router, stopping.clone()));
+        }
+        if let Some(turn) = turn {
+            tasks.spawn(turn.run(stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
