@@ -6,13 +6,17 @@ use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
-    config::ConfigError,
+    config::{Config, ConfigError},
     link::ServerUrl,
     listen::BindError,
     room::RoomPolicy,
     server::{Server, ServerOptions},
+    state_dir::StateDir,
     turn::{self, settings::Turn},
 };
+
+/// Keeps the key of the relay's credentials.
+const TURN_KEY: &str = "turn.key";
 
 /// Why the server cannot serve.
 #[derive(Debug, Error)]
@@ -40,6 +44,9 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         return Ok(());
     }
     let mut options = ServerOptions {
+        state_dir: open_state_dir(&config),
+        limits: config.limits(),
+        hold: config.hold(),
         listen: config.listen.clone(),
         rooms: RoomPolicy::Any,
         ..ServerOptions::default()
@@ -61,6 +68,22 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Where to keep keys. A server without works too, so it is no reason not to serve.
+fn open_state_dir(config: &Config) -> Option<StateDir> {
+    let Some(path) = config.state_dir() else {
+        tracing::warn!("no folder for keys: name one with --state-dir, or calls end at a restart");
+        return None;
+    };
+    match StateDir::open(&path) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
+            None
+        }
+    }
+}
+
 /// Sets up the relay as `turn` says.
 fn use_turn(options: &mut ServerOptions, turn: Turn) {
     match turn {
@@ -68,9 +91,29 @@ fn use_turn(options: &mut ServerOptions, turn: Turn) {
         Turn::External(external) => options.ice = Arc::new(external),
         Turn::BuiltIn(mut built_in) => {
             if built_in.secret.is_empty() {
-                built_in.secret = rand::random::<[u8; 32]>().to_vec();
+                built_in.secret = turn_secret(options.state_dir.as_ref());
             }
             options.turn = Some(*built_in);
+        }
+    }
+}
+
+/// The key that credentials are made with; kept, so that those handed out before a restart are
+/// good after it.
+fn turn_secret(state: Option<&StateDir>) -> Vec<u8> {
+    let new = || rand::random::<[u8; 32]>().to_vec();
+    let Some(state) = state else {
+        return new();
+    };
+    match state.read_or_create(TURN_KEY, new) {
+        Ok(key) if key.len() >= 16 => key,
+        Ok(_) => {
+            tracing::warn!("{TURN_KEY} is too short to be a key, and is not used");
+            new()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no key for TURN is kept: relayed calls end at a restart");
+            new()
         }
     }
 }

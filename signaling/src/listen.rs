@@ -42,6 +42,11 @@ pub enum BindError {
         #[source]
         error: io::Error,
     },
+    /// The relay's port, not the server's own.
+    #[error(
+        "The relay (TURN) cannot be started. {0} Or name another port for it with --turn-listen, or do without: --turn off."
+    )]
+    Turn(#[source] Box<BindError>),
     /// The list was empty.
     #[error("No address to listen on was given.")]
     Nowhere,

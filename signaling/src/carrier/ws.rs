@@ -31,17 +31,21 @@ use tokio_tungstenite::{
 use super::{Guest, Liveness};
 use crate::{
     hub::{CloseReason, Connection, Hub, Outbound},
-    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, ServerEvent},
+    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, ServerEvent},
 };
 
 /// Frames longer than an event may be are still read up to here, so that the error leaves the
 /// connection alive; a longer one ends it.
-const MAX_FRAME_BYTES: usize = 4 * MAX_EVENT_BYTES;
+const FRAME_FACTOR: usize = 4;
 
 /// After a frame too long to be read, so much of what follows is thrown away while the client
 /// takes note: closing at once would reset the connection, and the reason with it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 8 << 20;
+
+/// When writing fails, what came before may still be read for so long: a client that said
+/// goodbye and is gone has left, and is not lost.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Answers the upgrade and serves the connection on a task of its own, which drops `alive` at
 /// its very end.
@@ -68,11 +72,12 @@ pub(crate) fn upgrade(
             Ok(stream) => TokioIo::new(stream),
             Err(error) => return tracing::debug!(%error, "a WebSocket handshake broke off"),
         };
+        let limit = hub.limits().message_bytes.saturating_mul(FRAME_FACTOR);
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .write_buffer_size(0)
-            .max_message_size(Some(MAX_FRAME_BYTES))
-            .max_frame_size(Some(MAX_FRAME_BYTES));
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         serve(socket, &hub, guest, liveness).await;
         drop(alive);
@@ -86,6 +91,8 @@ enum End {
     ByClient(ByeReason),
     /// The client is gone, or as good as gone.
     Lost(&'static str),
+    /// Nothing can be written any more.
+    Unwritable,
     /// The client broke the rules of WebSocket.
     Broken(CloseCode, EventError),
     /// The hub wants it closed; without a reason, at once.
@@ -103,19 +110,26 @@ where
     tracing::debug!(connection = id, "opened");
     let (mut sink, mut stream) = socket.split();
     let end = tokio::select! {
-        end = read(&mut stream, &connection, liveness) => end,
+        end = read(&mut stream, &connection, hub.limits().message_bytes, liveness) => end,
         end = write(&mut sink, &mut outbound, liveness) => end,
+    };
+    let end = match end {
+        End::Unwritable => {
+            let rest = read(&mut stream, &connection, hub.limits().message_bytes, liveness);
+            timeout(LAST_WORDS, rest).await.unwrap_or(End::Unwritable)
+        }
+        end => end,
     };
     match &end {
         End::Lost(why) => tracing::debug!(connection = id, why, "lost"),
         _ => tracing::debug!(connection = id, "ended"),
     }
     // The seat first: the other end should not wait for the courtesies.
-    let reason = match &end {
-        End::ByClient(reason) => *reason,
-        _ => ByeReason::Lost,
-    };
-    connection.close(reason).await;
+    match &end {
+        End::ByClient(reason) => connection.close(*reason).await,
+        End::Broken(..) => connection.expel().await,
+        End::Lost(_) | End::Unwritable | End::ByHub(_) => connection.close(ByeReason::Lost).await,
+    }
     drop(outbound);
     if let Ok(socket) = sink.reunite(stream) {
         say_goodbye(socket, end, liveness.write_within).await;
@@ -126,6 +140,7 @@ where
 async fn read<S>(
     stream: &mut SplitStream<WebSocketStream<S>>,
     connection: &Connection,
+    limit: usize,
     liveness: Liveness,
 ) -> End
 where
@@ -138,7 +153,7 @@ where
             () = sleep_until(lost_at) => return End::Lost("does not answer pings"),
         };
         let event = match message {
-            Some(Ok(Message::Text(text))) => ClientEvent::parse(text.as_str()),
+            Some(Ok(Message::Text(text))) => ClientEvent::parse_within(text.as_str(), limit),
             Some(Ok(Message::Binary(_))) => Err(EventError::new(
                 ErrorCode::BinaryFrame,
                 "Binary frames are not understood: send JSON in text frames.",
@@ -149,7 +164,7 @@ where
             }
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
             Some(Ok(Message::Close(frame))) => return End::ByClient(reason_of(frame.as_ref())),
-            Some(Err(error)) => return end_of(&error),
+            Some(Err(error)) => return end_of(&error, limit),
             None => return End::Lost("connection closed without goodbye"),
         };
         let since = Instant::now();
@@ -184,7 +199,7 @@ where
         };
         match timeout(liveness.write_within, sink.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return end_of(&error),
+            Ok(Err(_)) => return End::Unwritable,
             Err(_) => return End::Lost("does not read"),
         }
     }
@@ -202,11 +217,11 @@ fn reason_of(frame: Option<&CloseFrame>) -> ByeReason {
     }
 }
 
-fn end_of(error: &Error) -> End {
+fn end_of(error: &Error, limit: usize) -> End {
     let bad = |code, text: String| End::Broken(code, EventError::new(ErrorCode::BadFrame, text));
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
-            End::Broken(CloseCode::Size, EventError::too_large(*size))
+            End::Broken(CloseCode::Size, EventError::too_large(*size, limit))
         }
         Error::Capacity(error) => bad(CloseCode::Size, format!("The frame is too large: {error}.")),
         Error::Utf8(_) => bad(CloseCode::Invalid, "The text frame is not UTF-8.".into()),
@@ -227,18 +242,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (code, error) = match end {
-        End::Lost(_) | End::ByHub(None) => return,
+        End::Lost(_) | End::Unwritable | End::ByHub(None) => return,
         // The answer to its close frame waits to be flushed.
         End::ByClient(_) => {
             let _ = timeout(limit.min(LINGER), socket.flush()).await;
             return;
         }
-        End::ByHub(Some(CloseReason::Idle)) => (CloseCode::Normal, None),
+        End::ByHub(Some(CloseReason::Idle | CloseReason::Replaced)) => (CloseCode::Normal, None),
+        End::ByHub(Some(CloseReason::Limit)) => (CloseCode::Policy, None),
         End::ByHub(Some(CloseReason::Restart)) => (CloseCode::Restart, None),
         End::Broken(code, error) => (code, Some(error)),
     };
     let reason = Utf8Bytes::from_static(match code {
-        CloseCode::Normal => "no seat taken",
+        CloseCode::Normal => "no seat",
+        CloseCode::Policy => "over a limit",
         CloseCode::Restart => "server stops",
         CloseCode::Size => "frame too large",
         _ => "bad frame",
