@@ -9,6 +9,7 @@ use crate::{
     config::ConfigError,
     link::ServerUrl,
     listen::BindError,
+    page::{PageError, PageFolder},
     room::RoomPolicy,
     server::{Server, ServerOptions},
 };
@@ -38,8 +39,16 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
-    let options =
-        ServerOptions { listen: config.listen, rooms: RoomPolicy::Any, ..ServerOptions::default() };
+    let page = match &config.page {
+        Some(path) => Some(PageFolder::open(path).map_err(unusable)?),
+        None => None,
+    };
+    let options = ServerOptions {
+        listen: config.listen,
+        rooms: RoomPolicy::Any,
+        page,
+        ..ServerOptions::default()
+    };
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -51,6 +60,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let _ = out.flush();
     server.run(stop).await;
     Ok(())
+}
+
+// A value rather than a reference: that is what `map_err` gives.
+#[allow(clippy::needless_pass_by_value)]
+fn unusable(error: PageError) -> ServeError {
+    ServeError::Config(ConfigError::Unusable(error.to_string()))
 }
 
 /// A line for each address; one that can be opened here for all interfaces together.

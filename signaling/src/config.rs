@@ -21,11 +21,14 @@ pub const HTTP_PORT: u16 = 8080;
 pub struct Config {
     /// Addresses and ports to listen on.
     pub listen: Vec<SocketAddr>,
+    /// A folder served in place of the built-in page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()] }
+        Self { listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()], page: None }
     }
 }
 
@@ -38,6 +41,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_LISTEN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<SocketAddr>>,
+
+    /// A folder served in place of the built-in page; its index.html is at /
+    #[arg(long, value_name = "DIR", env = "VISAVIS_PAGE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PathBuf>,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]

@@ -2,6 +2,8 @@
 
 mod accept;
 mod routes;
+mod silence;
+mod write_deadline;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,9 +16,10 @@ use tokio::{
 
 use self::routes::Routes;
 use crate::{
-    carrier::Liveness,
+    carrier::{Liveness, socketio},
     hub::Hub,
     listen::{self, BindError},
+    page::PageFolder,
     protocol::RoomName,
     room::{Counts, Registry, RoomPolicy},
 };
@@ -34,6 +37,8 @@ pub struct ServerOptions {
     pub rooms: RoomPolicy,
     /// When a connection counts as dead.
     pub liveness: Liveness,
+    /// Served in place of the built-in page.
+    pub page: Option<PageFolder>,
 }
 
 /// A server that has its port and waits for [`Self::run`].
@@ -43,6 +48,7 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    page: Option<PageFolder>,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -70,7 +76,8 @@ impl Server {
         let (hub, task) = Hub::start(Registry::new(options.rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
+        let ServerOptions { liveness, page, .. } = options;
+        Ok(Self { listeners, addresses, hub, hub_task, liveness, page })
     }
 
     /// Where the server listens, ports included.
@@ -86,14 +93,16 @@ impl Server {
     /// Serves until `shutdown` resolves, then closes all connections (code 1012) and returns,
     /// after a few seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, page, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
-        let routes = Routes { hub: hub.clone(), liveness, alive };
+        let socketio = socketio::Carrier::new(hub.clone(), liveness, &alive);
+        let sessions = socketio.clone();
+        let routes = Routes { hub: hub.clone(), liveness, socketio, page, alive };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
             let router = routes::router(routes.clone());
-            tasks.spawn(accept::accept(listener, router, stopping.clone()));
+            tasks.spawn(accept::accept(listener, router, liveness, stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
@@ -101,10 +110,12 @@ impl Server {
         let _ = hub.stop().await;
         let _ = stop.send(true);
         let ended = async {
+            // Ends when the last connection is closed.
+            while hub_task.join_next().await.is_some() {}
+            sessions.close().await;
             while tasks.join_next().await.is_some() {}
             // Ends when the last connection drops its sender; nothing is ever sent.
             all_ended.recv().await;
-            while hub_task.join_next().await.is_some() {}
         };
         if timeout(STOP_WITHIN, ended).await.is_err() {
             tracing::info!("some connections did not end in time and were cut");
