@@ -139,7 +139,7 @@ impl Carrier {
         }
     }
 
-    /// Ends all sessions, also those that never became a socket.
+    /// Ends all sockets with their sessions. A session without a socket ends by itself.
     pub(crate) async fn close(&self) {
         tokio::join!(self.old.io.close(), self.new.io.close());
     }
@@ -368,5 +368,8 @@ fn say_goodbye(socket: &SocketRef, end: &End) {
     if let Some((name, arguments)) = words::say(ServerEvent::from(error)) {
         let _ = socket.emit(name, &arguments);
     }
-    let _ = socket.clone().disconnect();
+    // A stopping server closes whatever is still connected, with the session below.
+    if !matches!(end, End::ByHub(Some(CloseReason::Restart))) {
+        let _ = socket.clone().disconnect();
+    }
 }
