@@ -7,11 +7,14 @@ pub mod chromium;
 pub mod clip;
 pub mod devtools;
 pub mod headless;
+#[path = "../../../signaling/tests/common/npm.rs"]
+pub mod npm;
 pub mod page;
 pub mod process;
 pub mod pulse;
 pub mod sound_match;
 pub mod speech;
+pub mod tutorial;
 
 use std::time::Duration;
 

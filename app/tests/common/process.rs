@@ -164,7 +164,14 @@ pub struct Server {
 
 impl Server {
     pub async fn start() -> Result<Self> {
-        let (process, url) = Self::listen("127.0.0.1:0").await?;
+        let (process, url) = Self::listen("127.0.0.1:0", &[]).await?;
+        Ok(Self { process, url })
+    }
+
+    /// With a folder served as the page.
+    pub async fn with_page(folder: &Path) -> Result<Self> {
+        let folder = folder.display().to_string();
+        let (process, url) = Self::listen("127.0.0.1:0", &["--page", &folder]).await?;
         Ok(Self { process, url })
     }
 
@@ -173,12 +180,13 @@ impl Server {
         self.process.child.kill()?;
         self.process.child.wait()?;
         let address = self.url.trim_start_matches("http://").to_owned();
-        (self.process, _) = Self::listen(&address).await?;
+        (self.process, _) = Self::listen(&address, &[]).await?;
         Ok(())
     }
 
-    async fn listen(listen: &str) -> Result<(Process, String)> {
-        let mut process = Process::visavis(&["serve", "--listen", listen])?;
+    async fn listen(listen: &str, more: &[&str]) -> Result<(Process, String)> {
+        let arguments = [&["serve", "--listen", listen], more].concat();
+        let mut process = Process::visavis(&arguments)?;
         let pick = |output: &[String], errors: &[String]| {
             output.iter().chain(errors).find_map(|line| address(line))
         };
@@ -260,6 +268,16 @@ impl Desktop {
 
     /// Waits until it shows ever new numbers of the tab's clip, counts them as decoded, and hears the tab.
     pub async fn sees_and_hears(&mut self, limit: Duration) -> Result<()> {
+        self.sees(limit).await?;
+        let level = |line: &Value| line.pointer("/audio_in/level_dbfs").and_then(Value::as_f64);
+        self.process
+            .stats("audible sound", limit, |line| level(line).filter(|&db| db > -60.0))
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until it shows ever new numbers of the tab's clip, and counts them as decoded.
+    pub async fn sees(&mut self, limit: Duration) -> Result<()> {
         let already = shown(&self.log())?.len();
         // The count may begin anew with a new connection: what it grows by is what counts.
         let (mut last, mut grown) = (None, 0);
@@ -281,10 +299,6 @@ impl Desktop {
         if backwards > 1 {
             bail!("the desktop showed pictures out of order: {numbers:?}");
         }
-        let level = |line: &Value| line.pointer("/audio_in/level_dbfs").and_then(Value::as_f64);
-        self.process
-            .stats("audible sound", limit, |line| level(line).filter(|&db| db > -60.0))
-            .await?;
         Ok(())
     }
 

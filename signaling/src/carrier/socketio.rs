@@ -23,7 +23,7 @@ use axum::{
 };
 use hyper::service::Service as _;
 use socketioxide::{
-    SendError, SocketError, SocketIo,
+    ProtocolVersion, SendError, SocketError, SocketIo, TransportType,
     extract::{Event, SocketRef, TryData},
     handler::ConnectHandler,
     socket::DisconnectReason,
@@ -35,7 +35,7 @@ use tokio::{
 
 use self::{
     intake::{Intake, Item, Outtake},
-    words::Arguments,
+    words::{Arguments, AsciiArguments},
 };
 use super::{CarrierKind, Guest, Liveness};
 use crate::{
@@ -220,10 +220,17 @@ fn listen(socket: SocketRef) -> Ready<Result<(), Infallible>> {
     let (intake, outtake) = intake::queue();
     socket.extensions.insert(Waiting(Arc::new(Mutex::new(Some(outtake)))));
     let hear = intake.clone();
-    socket.on_fallback(move |Event(name): Event, TryData(arguments): TryData<Arguments>| {
-        take(&hear, &name, arguments.ok());
-        ready(())
-    });
+    socket.on_fallback(
+        move |socket: SocketRef, Event(name): Event, TryData(arguments): TryData<Arguments>| {
+            let mut arguments = arguments.ok();
+            if is_old(&socket) && socket.transport_type() == TransportType::Polling {
+                let list = arguments.iter_mut().flat_map(|Arguments(list)| list);
+                list.for_each(words::decode_twice_encoded);
+            }
+            take(&hear, &name, arguments);
+            ready(())
+        },
+    );
     socket.on_disconnect(move |reason: DisconnectReason| {
         intake.gone(match reason {
             DisconnectReason::ClientNSDisconnect | DisconnectReason::TransportClose => {
@@ -234,6 +241,20 @@ fn listen(socket: SocketRef) -> Ready<Result<(), Infallible>> {
         ready(())
     });
     ready(Ok(()))
+}
+
+/// Speaks Engine.IO 3: socket.io-client before 3.0.
+fn is_old(socket: &SocketRef) -> bool {
+    socket.protocol() == ProtocolVersion::V4
+}
+
+/// Tells a socket something.
+fn tell(socket: &SocketRef, name: &str, arguments: &Arguments) -> Result<(), SendError> {
+    if is_old(socket) {
+        socket.emit(name, &AsciiArguments::from(arguments))
+    } else {
+        socket.emit(name, arguments)
+    }
 }
 
 fn take(intake: &Intake, name: &str, arguments: Option<Arguments>) {
@@ -326,7 +347,7 @@ async fn write(
         };
         let emit = async {
             while let Err(SendError::Socket(SocketError::InternalChannelFull)) =
-                socket.emit(name, &arguments)
+                tell(socket, name, &arguments)
             {
                 sleep(FULL_PAUSE).await;
             }
@@ -366,7 +387,7 @@ fn say_goodbye(socket: &SocketRef, end: &End) {
     };
     // Errors: it does not read, or is gone already.
     if let Some((name, arguments)) = words::say(ServerEvent::from(error)) {
-        let _ = socket.emit(name, &arguments);
+        let _ = tell(socket, name, &arguments);
     }
     // A stopping server closes whatever is still connected, with the session below.
     if !matches!(end, End::ByHub(Some(CloseReason::Restart))) {

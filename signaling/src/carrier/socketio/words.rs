@@ -7,7 +7,7 @@ use serde::{
     de::{SeqAccess, Visitor},
     ser::SerializeTuple,
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::protocol::{ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, RoomName, ServerEvent};
 
@@ -52,12 +52,80 @@ impl<'de> Deserialize<'de> for Arguments {
 
 impl Serialize for Arguments {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_tuple(self.0.len())?;
-        for argument in &self.0 {
-            list.serialize_element(argument)?;
-        }
-        list.end()
+        write_list(&self.0, serializer)
     }
+}
+
+/// The same, in ASCII alone: the other characters are escaped as JSON has it (RFC 8259, 7).
+///
+/// Over polling, socket.io-client 1.x expects texts encoded in UTF-8 twice, 2.x once; neither
+/// can tell, and both understand this.
+#[derive(Debug)]
+pub(super) struct AsciiArguments(Vec<Box<RawValue>>);
+
+impl From<&Arguments> for AsciiArguments {
+    fn from(Arguments(arguments): &Arguments) -> Self {
+        let escape = |argument: &Value| {
+            let mut text = String::new();
+            for c in argument.to_string().chars() {
+                if c.is_ascii() {
+                    text.push(c);
+                    continue;
+                }
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            // It is JSON still; were it not, nothing is better said than nonsense.
+            RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+        };
+        Self(arguments.iter().map(escape).collect())
+    }
+}
+
+impl Serialize for AsciiArguments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_list(&self.0, serializer)
+    }
+}
+
+fn write_list<S: Serializer, T: Serialize>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut tuple = serializer.serialize_tuple(list.len())?;
+    for argument in list {
+        tuple.serialize_element(argument)?;
+    }
+    tuple.end()
+}
+
+/// Undoes the second UTF-8 encoding of socket.io-client 1.x, in texts that show the signs of it:
+/// no character beyond U+00FF, and as bytes well-formed UTF-8.
+pub(super) fn decode_twice_encoded(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some(decoded) = once_encoded(text) {
+                *text = decoded;
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(decode_twice_encoded),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(decode_twice_encoded);
+            if fields.keys().any(|key| once_encoded(key).is_some()) {
+                *fields = std::mem::take(fields)
+                    .into_iter()
+                    .map(|(key, value)| (once_encoded(&key).unwrap_or(key), value))
+                    .collect();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn once_encoded(text: &str) -> Option<String> {
+    if text.is_ascii() {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    String::from_utf8(bytes?).ok()
 }
 
 /// What a client says.
@@ -211,6 +279,28 @@ mod tests {
         let error = ServerEvent::from(EventError::new(ErrorCode::NotInRoom, "Enter first."));
         assert_eq!(said(error), json!(["log", [["Message from server:", "Enter first."]]]));
         assert!(say(ServerEvent::Pong).is_none());
+    }
+
+    #[test]
+    fn what_old_clients_are_told_is_ascii() {
+        let told = Arguments(vec![json!(["“茶”", {"é": "🍵\n"}]), json!("foo")]);
+        let text = serde_json::to_string(&AsciiArguments::from(&told)).unwrap();
+        assert!(text.is_ascii(), "{text}");
+        assert_eq!(serde_json::from_str::<Arguments>(&text).unwrap(), told);
+    }
+
+    #[test]
+    fn what_old_clients_encode_twice_is_decoded_once() {
+        let twice = |text: &str| text.bytes().map(char::from).collect::<String>();
+        let mut value = json!({ twice("é"): [twice("茶室 🍵"), "plain", 5], "sdp": "v=0\r\n" });
+        decode_twice_encoded(&mut value);
+        assert_eq!(value, json!({ "é": ["茶室 🍵", "plain", 5], "sdp": "v=0\r\n" }));
+        // Of clients that encode once: left as it is.
+        for text in ["é", "Zoë", "茶室", "“”", "🍵"] {
+            let mut value = json!(text);
+            decode_twice_encoded(&mut value);
+            assert_eq!(value, text);
+        }
     }
 
     #[test]
