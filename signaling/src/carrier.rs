@@ -35,6 +35,16 @@ pub enum CarrierKind {
     SocketIo,
 }
 
+impl CarrierKind {
+    /// Whether the seat of a broken connection is held, for its owner to take back.
+    pub fn resumes(self) -> bool {
+        match self {
+            Self::WebSocket => true,
+            Self::SocketIo => false,
+        }
+    }
+}
+
 /// Who opens a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guest {

@@ -6,12 +6,13 @@ use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
-    config::ConfigError,
+    config::{Config, ConfigError},
     link::ServerUrl,
     listen::BindError,
     page::{PageError, PageFolder},
     room::RoomPolicy,
     server::{Server, ServerOptions},
+    state_dir::StateDir,
 };
 
 /// Why the server cannot serve.
@@ -44,6 +45,9 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         None => None,
     };
     let options = ServerOptions {
+        state_dir: open_state_dir(&config),
+        limits: config.limits(),
+        hold: config.hold(),
         listen: config.listen,
         rooms: RoomPolicy::Any,
         page,
@@ -66,6 +70,22 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
 #[allow(clippy::needless_pass_by_value)]
 fn unusable(error: PageError) -> ServeError {
     ServeError::Config(ConfigError::Unusable(error.to_string()))
+}
+
+/// Where to keep keys. A server without works too, so it is no reason not to serve.
+fn open_state_dir(config: &Config) -> Option<StateDir> {
+    let Some(path) = config.state_dir() else {
+        tracing::warn!("no folder for keys: name one with --state-dir, or calls end at a restart");
+        return None;
+    };
+    match StateDir::open(&path) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
+            None
+        }
+    }
 }
 
 /// A line for each address; one that can be opened here for all interfaces together.

@@ -13,11 +13,11 @@ use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use visavis_signaling::{Liveness, ServerOptions};
+use visavis_signaling::{Limits, Liveness, ServerOptions};
 
 #[tokio::test]
 async fn two_meet_with_the_tutorials_own_words() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for (one, other) in [(3, 3), (4, 4), (3, 4)] {
         let mut first = server.guest_of(one).await;
         first.join("foo").await;
@@ -51,7 +51,7 @@ async fn two_meet_with_the_tutorials_own_words() {
 
 #[tokio::test]
 async fn guests_of_both_carriers_meet() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     // The tutorial's page first, then one of ours.
     let mut guest = server.seated("tea").await;
     let mut wire = server.client().await;
@@ -108,7 +108,7 @@ async fn leaves(mut guest: Guest, how: &str) -> Option<Guest> {
 
 #[tokio::test]
 async fn whoever_stays_hears_bye_once_and_takes_the_next_caller() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for how in [
         "bye",
         "message bye",
@@ -144,7 +144,7 @@ async fn whoever_stays_hears_bye_once_and_takes_the_next_caller() {
 
 #[tokio::test]
 async fn five_reloads_in_turn_bring_both_together_again() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut stayer, mut leaver) = server.couple("foo").await;
     for _ in 0..5 {
         leaver.message(json!("bye")).await;
@@ -162,7 +162,7 @@ async fn five_reloads_in_turn_bring_both_together_again() {
 
 #[tokio::test]
 async fn a_third_is_told_full_and_its_bye_disturbs_nobody() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut first, mut second) = server.couple("foo").await;
     let mut third = server.guest_of(3).await;
     third.join("foo").await;
@@ -179,7 +179,7 @@ async fn a_third_is_told_full_and_its_bye_disturbs_nobody() {
 
 #[tokio::test]
 async fn messages_stay_in_their_room() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut one, mut other) = server.couple("foo").await;
     let (mut far, mut away) = server.couple("bar").await;
     let mut outsider = server.guest_of(4).await;
@@ -195,7 +195,7 @@ async fn messages_stay_in_their_room() {
 
 #[tokio::test]
 async fn joining_twice_is_ignored_and_many_rooms_are_one() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut first, mut second) = server.couple("foo").await;
     first.join("foo").await;
     first.expect_nothing().await;
@@ -212,7 +212,7 @@ async fn joining_twice_is_ignored_and_many_rooms_are_one() {
 
 #[tokio::test]
 async fn names_of_other_worlds_are_ordinary_rooms() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for room in ["__proto__", "constructor", "hasOwnProperty", "茶室"] {
         let (mut first, mut second) = server.couple(room).await;
         first.message(json!(room)).await;
@@ -230,7 +230,7 @@ async fn names_of_other_worlds_are_ordinary_rooms() {
 
 #[tokio::test]
 async fn what_crashed_the_tutorials_server_ends_its_own_socket_at_most() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut first, mut second) = server.couple("foo").await;
     for engine in [3, 4] {
         let mut bad = server.guest_of(engine).await;
@@ -300,7 +300,7 @@ async fn what_crashed_the_tutorials_server_ends_its_own_socket_at_most() {
 
 #[tokio::test]
 async fn requests_that_are_no_engine_io_are_refused() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for query in [
         "",
         "?",
@@ -329,7 +329,7 @@ async fn requests_that_are_no_engine_io_are_refused() {
 
 #[tokio::test]
 async fn wrong_arguments_are_named_and_the_socket_lives() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut first, mut second) = server.couple("foo").await;
     for (list, words) in [
         (json!(["create or join"]), "room's name"),
@@ -358,7 +358,7 @@ async fn wrong_arguments_are_named_and_the_socket_lives() {
 
 #[tokio::test]
 async fn a_message_of_64_kib_passes_and_a_longer_one_does_not() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut first, mut second) = server.couple("foo").await;
     let of = |bytes: usize| json!("x".repeat(bytes - r#"[""]"#.len()));
     first.message(of(64 * 1024)).await;
@@ -402,7 +402,7 @@ macro_rules! count {
 #[tokio::test]
 async fn ten_thousand_messages_arrive_in_order_over_both_carriers() {
     const COUNT: u64 = 10_000;
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut first, mut second) = server.couple("foo").await;
     count!(first, second, number, second.expect_message(json!(number)).await);
     let mut old = server.guest_of(3).await;
@@ -434,7 +434,7 @@ async fn ten_thousand_messages_arrive_in_order_over_both_carriers() {
 #[tokio::test]
 async fn a_poller_calls_a_websocket_and_back() {
     const COUNT: u64 = 2_000;
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let mut poller = Poller::connect(server.address).await;
     poller.emit(json!(["create or join", "foo"])).await;
     poller.expect("created").await;
@@ -471,7 +471,8 @@ fn strict() -> ServerOptions {
         answer_within: Duration::from_secs(1),
         write_within: Duration::from_secs(1),
     };
-    ServerOptions { liveness, ..ServerOptions::default() }
+    let limits = Limits { message_rate: 0, ..Limits::default() };
+    ServerOptions { liveness, limits, ..ServerOptions::default() }
 }
 
 #[tokio::test]
@@ -530,7 +531,7 @@ async fn a_socket_that_never_reads_costs_its_peer_nothing_but_a_while() {
 
 #[tokio::test]
 async fn who_floods_faster_than_is_delivered_is_dropped_with_the_reason() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let (mut flooder, frozen) = server.couple("foo").await;
     let (mut one, mut other) = server.couple("bar").await;
     let big = format!("42{}", json!(["message", "x".repeat(60_000)]));
@@ -560,8 +561,34 @@ async fn who_floods_faster_than_is_delivered_is_dropped_with_the_reason() {
 }
 
 #[tokio::test]
-async fn half_a_request_and_a_session_without_a_socket_are_given_up() {
+async fn who_says_more_than_the_limit_is_told_and_disconnected() {
     let server = Running::start().await;
+    let (mut flooder, mut peer) = server.couple("foo").await;
+    for number in 0..5000 {
+        // Its end may come before the last of them.
+        let text = format!("42{}", json!(["message", number]));
+        if flooder.socket.feed(Message::Text(text.into())).await.is_err() {
+            break;
+        }
+    }
+    let _ = flooder.socket.flush().await;
+    let log = flooder.expect("log").await;
+    assert!(log[1][1].as_str().unwrap().len() > 20, "{log}");
+    let mut heard = 0;
+    while let Some(event) = peer.event().await
+        && event != json!(["message", "bye"])
+    {
+        assert_eq!(event, json!(["message", heard]));
+        heard += 1;
+    }
+    assert!((100..5000).contains(&heard), "{heard} messages");
+    peer.expect("created").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn half_a_request_and_a_session_without_a_socket_are_given_up() {
+    let server = Running::plain().await;
     let poller = Poller::connect(server.address).await;
     let mut silent = Guest::open(server.address, 4).await;
     let (answer, ()) = tokio::join!(poller.post_half(), silent.expect_end());
@@ -571,7 +598,7 @@ async fn half_a_request_and_a_session_without_a_socket_are_given_up() {
 
 #[tokio::test]
 async fn a_stopping_server_says_so_to_everyone() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let mut guest = server.seated("foo").await;
     let mut old = server.guest_of(3).await;
     let mut poller = Poller::connect(server.address).await;
@@ -593,7 +620,7 @@ async fn a_stopping_server_says_so_to_everyone() {
 
 #[tokio::test]
 async fn the_tutorials_client_is_served() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     let answer = server.request("GET", "/socket.io/socket.io.js").await;
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     assert!(answer.contains("content-type: text/javascript; charset=utf-8\r\n"));

@@ -29,7 +29,7 @@ async fn node(server: &Running, arguments: &[&str]) {
 }
 
 async fn plays_with_itself(client: &str) {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for transport in TRANSPORTS {
         node(&server, &[transport, client, client]).await;
     }
@@ -63,7 +63,7 @@ async fn client_4_8_plays_the_story() {
 
 #[tokio::test]
 async fn old_clients_play_with_new_ones() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for (first, second) in [(0, 4), (4, 1), (2, 3)] {
         node(&server, &["upgrade", CLIENTS[first], CLIENTS[second]]).await;
     }
@@ -72,7 +72,7 @@ async fn old_clients_play_with_new_ones() {
 
 #[tokio::test]
 async fn every_client_meets_a_guest_of_ours() {
-    let server = Running::start().await;
+    let server = Running::plain().await;
     for client in CLIENTS {
         for transport in TRANSPORTS {
             let mut wire = server.client().await;

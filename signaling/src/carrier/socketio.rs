@@ -40,11 +40,15 @@ use self::{
 use super::{CarrierKind, Guest, Liveness};
 use crate::{
     hub::{CloseReason, Connection, Hub, Outbound},
-    protocol::{ByeReason, ErrorCode, EventError, MAX_EVENT_BYTES, ServerEvent},
+    protocol::{ByeReason, ServerEvent},
 };
 
-/// A longer payload ends its session; a message that is too long by less gets an error.
-const MAX_PAYLOAD: usize = 4 * MAX_EVENT_BYTES;
+/// A payload longer than so many messages ends its session; a message that is too long by less
+/// gets an error.
+const PAYLOAD_FACTOR: usize = 4;
+
+/// So many bytes of a client's events may wait for the hub, or one payload, whichever is more.
+const WAITING_BYTES: usize = 1 << 20;
 
 /// Packets that may wait to be written to a socket.
 const BUFFER: usize = 256;
@@ -173,17 +177,17 @@ fn keep_what_is_needed(headers: &mut HeaderMap) {
 
 impl Engine {
     fn new(shared: &Arc<Shared>, ping_interval: Duration, ping_timeout: Duration) -> Self {
+        let limit = shared.hub.limits().message_bytes;
+        let payload = limit.saturating_mul(PAYLOAD_FACTOR);
         let (service, io) = SocketIo::builder()
             .ping_interval(ping_interval)
             .ping_timeout(ping_timeout)
             .connect_timeout(HANDSHAKE_WITHIN)
-            .max_payload(MAX_PAYLOAD as u64)
-            .ws_max_message_size(MAX_PAYLOAD)
-            .ws_max_frame_size(MAX_PAYLOAD)
+            .max_payload(payload as u64)
+            .ws_max_message_size(payload)
+            .ws_max_frame_size(payload)
             .max_buffer_size(BUFFER)
-            .with_parser(
-                socketioxide::ParserConfig::common().max_incoming_binary_buf_size(MAX_PAYLOAD),
-            )
+            .with_parser(socketioxide::ParserConfig::common().max_incoming_binary_buf_size(payload))
             .build_svc();
         let shared = Arc::clone(shared);
         let serve = move |socket: SocketRef| -> Ready<()> {
@@ -200,7 +204,7 @@ impl Engine {
             }
             ready(())
         };
-        io.ns("/", serve.with(listen));
+        io.ns("/", serve.with(move |socket: SocketRef| listen(&socket, limit)));
         let answer = move |request: Request| -> Answer {
             let answer = service.call(request);
             Box::pin(async move {
@@ -216,8 +220,9 @@ impl Engine {
 
 /// Listens to a socket, before it is told that it is connected: else its first words could be
 /// missed. All is done before the futures are returned, because those run in any order.
-fn listen(socket: SocketRef) -> Ready<Result<(), Infallible>> {
-    let (intake, outtake) = intake::queue();
+fn listen(socket: &SocketRef, limit: usize) -> Ready<Result<(), Infallible>> {
+    let capacity = WAITING_BYTES.max(limit.saturating_mul(PAYLOAD_FACTOR));
+    let (intake, outtake) = intake::queue(capacity);
     socket.extensions.insert(Waiting(Arc::new(Mutex::new(Some(outtake)))));
     let hear = intake.clone();
     socket.on_fallback(
@@ -227,7 +232,7 @@ fn listen(socket: SocketRef) -> Ready<Result<(), Infallible>> {
                 let list = arguments.iter_mut().flat_map(|Arguments(list)| list);
                 list.for_each(words::decode_twice_encoded);
             }
-            take(&hear, &name, arguments);
+            take(&hear, &name, arguments, limit);
             ready(())
         },
     );
@@ -257,11 +262,11 @@ fn tell(socket: &SocketRef, name: &str, arguments: &Arguments) -> Result<(), Sen
     }
 }
 
-fn take(intake: &Intake, name: &str, arguments: Option<Arguments>) {
+fn take(intake: &Intake, name: &str, arguments: Option<Arguments>, limit: usize) {
     match arguments {
         Some(arguments) => {
             let bytes = words::bytes(&arguments.0);
-            intake.event(words::hear(name, arguments), bytes);
+            intake.event(words::hear(name, arguments, limit), bytes);
         }
         None => intake.event(Err(words::unreadable(name)), 0),
     }
@@ -303,11 +308,11 @@ async fn serve(socket: &SocketRef, shared: &Shared, outtake: Outtake) {
     };
     tracing::debug!(connection = id, ?end, "ended");
     // The seat first: the other end should not wait for the courtesies.
-    let reason = match &end {
-        End::ByClient(reason) => *reason,
-        _ => ByeReason::Lost,
-    };
-    connection.close(reason).await;
+    match &end {
+        End::ByClient(reason) => connection.close(*reason).await,
+        End::Overflow => connection.expel().await,
+        End::Deaf | End::ByHub(_) => connection.close(ByeReason::Lost).await,
+    }
     drop(outbound);
     say_goodbye(socket, &end);
 }
@@ -367,30 +372,20 @@ async fn write(
 /// Tells the client why, and closes. A client that does not go by itself loses its session with
 /// the next thing it says, or by the heartbeat.
 fn say_goodbye(socket: &SocketRef, end: &End) {
-    let error = match end {
+    let why = match end {
         End::ByClient(_) => return,
-        End::Overflow => EventError::new(
-            ErrorCode::TooLarge,
-            "You were disconnected: you send faster than your messages can be delivered.",
-        ),
-        End::Deaf | End::ByHub(None) => EventError::new(
-            ErrorCode::Other,
-            "You were disconnected: you do not read what you are sent.",
-        ),
-        End::ByHub(Some(CloseReason::Idle)) => EventError::new(
-            ErrorCode::Other,
-            "You were disconnected: you took no seat for too long.",
-        ),
-        End::ByHub(Some(CloseReason::Restart)) => {
-            EventError::new(ErrorCode::Other, "server restarting")
-        }
+        // Everybody is told, and what is still connected is closed with the session below.
+        End::ByHub(Some(CloseReason::Restart)) => return,
+        // It was told.
+        End::ByHub(Some(CloseReason::Limit | CloseReason::Replaced)) => None,
+        End::Overflow => Some("you send faster than your messages can be delivered"),
+        End::Deaf | End::ByHub(None) => Some("you do not read what you are sent"),
+        End::ByHub(Some(CloseReason::Idle)) => Some("you took no seat for too long"),
     };
+    let log = why.map(|why| ServerEvent::Log { message: format!("You were disconnected: {why}.") });
     // Errors: it does not read, or is gone already.
-    if let Some((name, arguments)) = words::say(ServerEvent::from(error)) {
+    if let Some((name, arguments)) = log.and_then(words::say) {
         let _ = tell(socket, name, &arguments);
     }
-    // A stopping server closes whatever is still connected, with the session below.
-    if !matches!(end, End::ByHub(Some(CloseReason::Restart))) {
-        let _ = socket.clone().disconnect();
-    }
+    let _ = socket.clone().disconnect();
 }

@@ -13,9 +13,6 @@ use tokio::sync::{mpsc, watch};
 
 use crate::protocol::{ByeReason, ClientEvent, EventError};
 
-/// May wait for the hub, in bytes of JSON with [`EVERY`] added to each event.
-const CAPACITY: usize = 1 << 20;
-
 /// Keeping an event costs about so much beside its text, in bytes.
 const EVERY: usize = 64;
 
@@ -25,6 +22,7 @@ pub(super) struct Intake {
     items: mpsc::UnboundedSender<(Item, usize)>,
     waiting: Arc<AtomicUsize>,
     overflown: Arc<AtomicBool>,
+    capacity: usize,
     gone: Arc<watch::Sender<Option<ByeReason>>>,
 }
 
@@ -47,13 +45,14 @@ pub(super) enum Item {
     Gone(ByeReason),
 }
 
-/// An empty queue.
-pub(super) fn queue() -> (Intake, Outtake) {
+/// An empty queue for `capacity` bytes of JSON, [`EVERY`] added to each event.
+pub(super) fn queue(capacity: usize) -> (Intake, Outtake) {
     let (items, out) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let (gone, gone_out) = watch::channel(None);
     let overflown = Arc::new(AtomicBool::new(false));
-    let intake = Intake { items, waiting: Arc::clone(&waiting), overflown, gone: Arc::new(gone) };
+    let intake =
+        Intake { items, waiting: Arc::clone(&waiting), overflown, capacity, gone: Arc::new(gone) };
     (intake, Outtake { items: out, waiting, gone: gone_out })
 }
 
@@ -64,7 +63,7 @@ impl Intake {
             return;
         }
         let cost = bytes + EVERY;
-        let item = if self.waiting.fetch_add(cost, Ordering::Relaxed) + cost > CAPACITY {
+        let item = if self.waiting.fetch_add(cost, Ordering::Relaxed) + cost > self.capacity {
             self.overflown.store(true, Ordering::Relaxed);
             Item::Overflow
         } else {
@@ -99,9 +98,11 @@ impl Outtake {
 mod tests {
     use super::*;
 
+    const CAPACITY: usize = 1 << 20;
+
     #[tokio::test]
     async fn what_goes_in_comes_out_in_order() {
-        let (intake, mut outtake) = queue();
+        let (intake, mut outtake) = queue(CAPACITY);
         for _ in 0..3 {
             intake.event(Ok(ClientEvent::Ping), 10);
         }
@@ -117,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_that_nobody_takes_ends_in_one_overflow() {
-        let (intake, mut outtake) = queue();
+        let (intake, mut outtake) = queue(CAPACITY);
         for _ in 0..10 * CAPACITY / EVERY {
             intake.event(Ok(ClientEvent::Ping), 0);
         }
@@ -132,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_that_is_taken_is_none() {
-        let (intake, mut outtake) = queue();
+        let (intake, mut outtake) = queue(CAPACITY);
         for _ in 0..10 {
             for _ in 0..CAPACITY / EVERY {
                 intake.event(Ok(ClientEvent::Ping), 0);

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use crate::protocol::{ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, RoomName, ServerEvent};
+use crate::protocol::{ClientEvent, ErrorCode, EventError, RoomName, ServerEvent};
 
 /// So much of a client's own words is repeated to it.
 const QUOTED_CHARS: usize = 40;
@@ -128,15 +128,19 @@ fn once_encoded(text: &str) -> Option<String> {
     String::from_utf8(bytes?).ok()
 }
 
-/// What a client says.
+/// What a client says, in `limit` bytes of JSON at most.
 ///
 /// # Errors
 /// What is wrong with it, in words for the client's author.
-pub(super) fn hear(event: &str, arguments: Arguments) -> Result<ClientEvent, EventError> {
+pub(super) fn hear(
+    event: &str,
+    arguments: Arguments,
+    limit: usize,
+) -> Result<ClientEvent, EventError> {
     let Arguments(arguments) = arguments;
     let bytes = bytes(&arguments);
-    if bytes > MAX_EVENT_BYTES {
-        return Err(EventError::too_large(bytes));
+    if bytes > limit {
+        return Err(EventError::too_large(bytes, limit));
     }
     let count = arguments.len();
     let mut arguments = arguments.into_iter();
@@ -216,11 +220,11 @@ fn bad(text: &str) -> EventError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{ByeReason, PeerId};
+    use crate::protocol::{ByeReason, MAX_EVENT_BYTES, PeerId};
 
     fn heard(event: &str, arguments: Value) -> Result<ClientEvent, ErrorCode> {
         let Value::Array(arguments) = arguments else { panic!("no list: {arguments}") };
-        hear(event, Arguments(arguments)).map_err(|error| error.code)
+        hear(event, Arguments(arguments), MAX_EVENT_BYTES).map_err(|error| error.code)
     }
 
     fn said(event: ServerEvent) -> Value {
@@ -250,7 +254,7 @@ mod tests {
         assert_eq!(heard("message", json!([])), Err(ErrorCode::BadField));
         assert_eq!(heard("message", json!([1, 2])), Err(ErrorCode::BadField));
         assert_eq!(heard("__proto__", json!([])), Err(ErrorCode::UnknownEvent));
-        let long = hear(&"x".repeat(100_000), Arguments(vec![])).expect_err("unknown");
+        let long = hear(&"x".repeat(100_000), Arguments(vec![]), 100).expect_err("unknown");
         assert!(long.message.len() < 200);
     }
 
@@ -268,7 +272,7 @@ mod tests {
         let created =
             ServerEvent::Created { room: room.clone(), id: id.clone(), resume: Some("t".into()) };
         assert_eq!(said(created), json!(["created", ["foo", "p"]]));
-        let join = ServerEvent::Join { room: room.clone(), id: id.clone() };
+        let join = ServerEvent::Join { room: room.clone(), id: id.clone(), resume: None };
         assert_eq!(said(join), json!(["join", ["foo"]]));
         assert_eq!(said(ServerEvent::Ready { ice_servers: vec![] }), json!(["ready", []]));
         assert_eq!(said(ServerEvent::Full { room, retry_ms: 1 }), json!(["full", ["foo"]]));
