@@ -1,16 +1,25 @@
 //! `visavis-signaling`, and the app's `serve`: the same server from a command line.
 
-use std::{io::Write, net::SocketAddr};
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+};
 
 use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
-    config::ConfigError,
-    link::ServerUrl,
+    config::{Config, ConfigError},
+    invite::{Invite, PublicAddress},
+    link::{Scheme, ServerUrl},
     listen::BindError,
+    proposal,
+    protocol::RoomName,
+    qr,
     room::RoomPolicy,
     server::{Server, ServerOptions},
+    state_dir::StateDir,
+    tls::{TlsMode, TlsOptions},
 };
 
 /// Why the server cannot serve.
@@ -22,6 +31,15 @@ pub enum ServeError {
     /// No port.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// No place for keys and certificates.
+    #[error("Cannot keep anything in {}: {error}. Choose another --state-dir.", path.display())]
+    StateDir {
+        /// Where.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
     /// The system lets no one be told of Ctrl-C.
     #[error("Cannot wait for Ctrl-C: {0}.")]
     Signal(#[source] std::io::Error),
@@ -38,13 +56,26 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
-    let options =
-        ServerOptions { listen: config.listen, rooms: RoomPolicy::Any, ..ServerOptions::default() };
+    let (public, mode) = (config.public_address.clone(), config.tls_mode());
+    let options = ServerOptions {
+        tls: tls_options(&config)?,
+        listen: config.listen,
+        rooms: RoomPolicy::Any,
+        ..ServerOptions::default()
+    };
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
     let mut out = std::io::stdout();
-    for line in welcome(server.local_addrs()) {
+    let mut lines = welcome(Scheme::Http, server.local_addrs());
+    lines.extend(welcome(Scheme::Https, server.tls_addrs()));
+    if let Some(fingerprint) = server.fingerprint() {
+        lines.push(format!("Fingerprint: {}", fingerprint.grouped()));
+    }
+    if let Some(invite) = invite(&server, public.as_ref(), &mode) {
+        lines.extend(invite_lines(&invite, args.qr || out.is_terminal()));
+    }
+    for line in lines {
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "{line}");
     }
@@ -53,15 +84,80 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// What the settings say of TLS, with a place to keep what it needs.
+fn tls_options(config: &Config) -> Result<TlsOptions, ServeError> {
+    let mode = config.tls_mode();
+    let state = match mode {
+        TlsMode::Off | TlsMode::Files { .. } => None,
+        TlsMode::Auto | TlsMode::Acme { .. } => state_dir(config)?,
+    };
+    let names = config.public_address.iter().map(PublicAddress::name);
+    Ok(TlsOptions {
+        mode,
+        listen: config.tls_addresses(),
+        names: names.collect(),
+        state,
+        ..TlsOptions::default()
+    })
+}
+
+/// The folder that is named must be usable; the usual one may be missing, with a warning.
+fn state_dir(config: &Config) -> Result<Option<StateDir>, ServeError> {
+    if let Some(path) = &config.state_dir {
+        return match StateDir::open(path) {
+            Ok(state) => Ok(Some(state)),
+            Err(error) => Err(ServeError::StateDir { path: path.clone(), error }),
+        };
+    }
+    let state = StateDir::usual().and_then(|path| match StateDir::open(&path) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot keep anything there");
+            None
+        }
+    });
+    if state.is_none() {
+        tracing::warn!(
+            "without --state-dir the server's key lasts until it stops: links break then"
+        );
+    }
+    Ok(state)
+}
+
+/// Where others get to, if anyone does: over TLS where there is TLS.
+fn invite(server: &Server, public: Option<&PublicAddress>, mode: &TlsMode) -> Option<Invite> {
+    match mode {
+        TlsMode::Off => Invite::find(Scheme::Http, server.local_addrs(), public, None),
+        TlsMode::Acme { domain } if public.is_none() => {
+            let port = server.tls_addrs().first()?.port();
+            let host = url::Host::Domain(domain.clone());
+            Some(Invite { server: ServerUrl::new(Scheme::Https, host, port), fingerprint: None })
+        }
+        _ => Invite::find(Scheme::Https, server.tls_addrs(), public, server.fingerprint()),
+    }
+}
+
+/// The link to a room nobody guesses, and the same to be read by a telephone.
+fn invite_lines(invite: &Invite, as_picture: bool) -> Vec<String> {
+    let name = proposal::room(&mut rand::rng());
+    let Ok(room) = RoomName::parse(&name) else { return Vec::new() };
+    let link = invite.link(room).to_string();
+    let picture = as_picture.then(|| qr::half_blocks(&link)).flatten();
+    let mut lines = vec![format!("Invite: {link}")];
+    lines.extend(picture.map(|picture| picture.trim_end_matches('\n').to_owned()));
+    lines
+}
+
 /// A line for each address; one that can be opened here for all interfaces together.
-fn welcome(addresses: &[SocketAddr]) -> Vec<String> {
+fn welcome(scheme: Scheme, addresses: &[SocketAddr]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for address in addresses {
         let line = if address.ip().is_unspecified() {
-            let port = address.port();
-            format!("Serving on http://localhost:{port} and every other address of this machine")
+            let host = url::Host::Domain("localhost".to_owned());
+            let here = ServerUrl::new(scheme, host, address.port());
+            format!("Serving on {here} and every other address of this machine")
         } else {
-            format!("Serving on {}", ServerUrl::from(*address))
+            format!("Serving on {}", ServerUrl::at(scheme, *address))
         };
         if !lines.contains(&line) {
             lines.push(line);

@@ -2,6 +2,7 @@
 
 mod connect;
 mod task;
+mod trust;
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::{
 use crate::{link::ServerUrl, protocol::RoomName, protocol::ServerEvent};
 
 pub use connect::Trouble;
+pub(crate) use connect::{Stream, open};
+pub use trust::Trust;
 
 /// Messages that may wait to be sent.
 const QUEUE: usize = 256;
@@ -28,6 +31,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 pub struct ClientOptions {
     /// Which server to connect to.
     pub server: ServerUrl,
+    /// By what the server is recognised, if one speaks with it over TLS.
+    pub trust: Trust,
     /// Which room to enter, each time the connection is up.
     pub room: RoomName,
     /// After so many failed attempts in a row it gives up; never if `None`.

@@ -12,8 +12,13 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::{invite::PublicAddress, tls::TlsMode};
+
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
+
+/// Where the same is served over TLS.
+pub const HTTPS_PORT: u16 = 8443;
 
 /// Everything settled. In the file, names are written with hyphens, as the flags are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,11 +26,29 @@ pub const HTTP_PORT: u16 = 8080;
 pub struct Config {
     /// Addresses and ports to listen on.
     pub listen: Vec<SocketAddr>,
+    /// How to do TLS; by default `auto` when listening beyond this machine, else `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+    /// Addresses and ports to listen on for TLS; by default those of `listen`, at port 8443.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+    /// Where keys and certificates are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+    /// Where others reach this server, for links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()] }
+        Self {
+            listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
+            tls: None,
+            tls_listen: None,
+            state_dir: None,
+            public_address: None,
+        }
     }
 }
 
@@ -38,6 +61,35 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_LISTEN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<SocketAddr>>,
+
+    /// auto: a certificate of its own making, whose fingerprint links tell; CERT,KEY: two PEM
+    /// files, read again when they change; acme:DOMAIN: from Let's Encrypt; off
+    /// [default: auto when listening beyond this machine, else off]
+    #[arg(long, value_name = "auto|off|CERT,KEY|acme:DOMAIN", env = "VISAVIS_TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+
+    /// Address and port to listen on for TLS [default: as --listen, at port 8443]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_TLS_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+
+    /// Where keys and certificates are kept [default: the system's place for a service's or a
+    /// user's state]
+    #[arg(long, value_name = "DIR", env = "VISAVIS_STATE_DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The name or address, with or without port, at which others reach this server: it goes into
+    /// links and into a self-signed certificate [default: this machine's likeliest address]
+    #[arg(long, value_name = "HOST[:PORT]", env = "VISAVIS_PUBLIC_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+
+    /// Print the invite link as a QR code too, even where standard output is no terminal
+    #[arg(long)]
+    #[serde(skip)]
+    pub qr: bool,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
@@ -94,6 +146,36 @@ impl ServeArgs {
 }
 
 impl Config {
+    /// How to do TLS.
+    pub fn tls_mode(&self) -> TlsMode {
+        let beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        match &self.tls {
+            Some(mode) => mode.clone(),
+            None if self.listen.iter().any(beyond) => TlsMode::Auto,
+            None => TlsMode::Off,
+        }
+    }
+
+    /// Where to listen for TLS. Port 0, which is any free port, stays 0.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        let secure = |address: &SocketAddr| {
+            let port = if address.port() == 0 { 0 } else { HTTPS_PORT };
+            SocketAddr::new(address.ip(), port)
+        };
+        match &self.tls_listen {
+            Some(addresses) => addresses.clone(),
+            None => {
+                let mut addresses: Vec<SocketAddr> = Vec::new();
+                for address in self.listen.iter().map(secure) {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                addresses
+            }
+        }
+    }
+
     /// The settings in the form of the file.
     pub fn to_toml(&self) -> String {
         // Every field is a plain value: this cannot fail.
@@ -136,6 +218,23 @@ mod tests {
         assert_eq!(args.settle().unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
         let both = ServeArgs { config: args.config, ..listening("127.0.0.1:2") };
         assert_eq!(both.settle().unwrap().listen, ["127.0.0.1:2".parse().unwrap()]);
+    }
+
+    #[test]
+    fn tls_is_on_by_default_for_whoever_listens_beyond_this_machine() {
+        assert_eq!(Config::default().tls_mode(), TlsMode::Off);
+        let config = listening("0.0.0.0:80").settle().unwrap();
+        assert_eq!(config.tls_mode(), TlsMode::Auto);
+        assert_eq!(config.tls_addresses(), ["0.0.0.0:8443".parse().unwrap()]);
+        let off = ServeArgs { tls: Some(TlsMode::Off), ..listening("0.0.0.0:80") };
+        assert_eq!(off.settle().unwrap().tls_mode(), TlsMode::Off);
+        let (_file, args) = file("tls = 'acme:tea.example'\ntls-listen = ['[::]:443']");
+        let config = args.settle().unwrap();
+        assert_eq!(config.tls_mode(), TlsMode::Acme { domain: "tea.example".into() });
+        assert_eq!(config.tls_addresses(), ["[::]:443".parse().unwrap()]);
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+        let (_file, args) = file("tls = 'perhaps'");
+        assert!(args.settle().expect_err("no mode").to_string().contains("acme:DOMAIN"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The server: listening sockets, tasks, an orderly end. Knows nothing of what rooms do.
 
 mod accept;
+mod redirect;
 mod routes;
 
 use std::{net::SocketAddr, time::Duration};
@@ -12,13 +13,15 @@ use tokio::{
     time::timeout,
 };
 
-use self::routes::Routes;
+use self::{accept::Security, redirect::SecurePort, routes::Routes};
 use crate::{
     carrier::Liveness,
+    fingerprint::Fingerprint,
     hub::Hub,
     listen::{self, BindError},
     protocol::RoomName,
     room::{Counts, Registry, RoomPolicy},
+    tls::{Tls, TlsOptions},
 };
 
 /// How long connections may take to end when the server stops.
@@ -34,6 +37,8 @@ pub struct ServerOptions {
     pub rooms: RoomPolicy,
     /// When a connection counts as dead.
     pub liveness: Liveness,
+    /// TLS, beside plain HTTP for this machine.
+    pub tls: TlsOptions,
 }
 
 /// A server that has its port and waits for [`Self::run`].
@@ -43,6 +48,15 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    tls: Option<Secure>,
+}
+
+/// The part that does TLS.
+struct Secure {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    handshake_within: Duration,
+    tls: Tls,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -64,18 +78,39 @@ impl Server {
     // `async` because it needs the runtime, and name look-ups may come.
     #[allow(clippy::unused_async)]
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
+        // First what may be wrong in the operator's files, before any port is taken.
+        let tls = Tls::prepare(&options.tls)?;
         let listeners = listen::bind(&options.listen)?;
-        let addresses =
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let addresses = addresses_of(&listeners);
+        let tls = match tls {
+            Some(tls) => {
+                let listeners = listen::bind(&options.tls.listen)?;
+                let addresses = addresses_of(&listeners);
+                let handshake_within = options.tls.handshake_within;
+                Some(Secure { listeners, addresses, handshake_within, tls })
+            }
+            None => None,
+        };
         let (hub, task) = Hub::start(Registry::new(options.rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
+        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, tls })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the server listens for TLS, ports included; empty without TLS.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        self.tls.as_ref().map_or(&[], |secure| &secure.addresses)
+    }
+
+    /// What links have to tell so that the server is recognised: of its key, where its
+    /// certificate is self-signed.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tls.as_ref().and_then(|secure| secure.tls.fingerprint)
     }
 
     /// A handle to steer the server with.
@@ -86,14 +121,28 @@ impl Server {
     /// Serves until `shutdown` resolves, then closes all connections (code 1012) and returns,
     /// after a few seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, tls, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
-        let routes = Routes { hub: hub.clone(), liveness, alive };
+        let tls_port =
+            tls.as_ref().and_then(|secure| secure.addresses.first()).map(SocketAddr::port);
+        let routes = Routes { hub: hub.clone(), liveness, tls_port, alive };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            let router = routes::router(routes.clone());
-            tasks.spawn(accept::accept(listener, router, stopping.clone()));
+            let secure = tls_port.zip(listener.local_addr().ok());
+            let secure = secure.map(|(port, local)| SecurePort { port, local });
+            let router = routes::router(routes.clone(), secure);
+            tasks.spawn(accept::accept(listener, Security::Plain, router, stopping.clone()));
+        }
+        // Dropped, and with it ended, when this function returns.
+        let mut upkeep = JoinSet::new();
+        if let Some(Secure { listeners, handshake_within, tls, .. }) = tls {
+            for listener in listeners {
+                let security = Security::Tls(tls.acceptor.clone(), handshake_within);
+                let router = routes::router(routes.clone(), None);
+                tasks.spawn(accept::accept(listener, security, router, stopping.clone()));
+            }
+            upkeep.spawn(tls.upkeep);
         }
         drop((routes, stopping));
         shutdown.await;
@@ -110,6 +159,10 @@ impl Server {
             tracing::info!("some connections did not end in time and were cut");
         }
     }
+}
+
+fn addresses_of(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
 impl ServerHandle {

@@ -12,11 +12,15 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::ACME_ALPN;
 
 /// A request's head must be there within this.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -24,9 +28,19 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// After a failed accept (the process has too many open files): wait, or it fails at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How connections of one listener begin.
+#[derive(Clone)]
+pub(super) enum Security {
+    /// With HTTP at once.
+    Plain,
+    /// With a TLS handshake, which must be over within the time.
+    Tls(TlsAcceptor, Duration),
+}
+
 /// Accepts until told to stop, then sees the HTTP connections to their end.
 pub(super) async fn accept(
     listener: TcpListener,
+    security: Security,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -36,7 +50,22 @@ pub(super) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     tracing::debug!(%address, "accepted");
-                    connections.spawn(serve(stream, address, router.clone(), stopping.clone()));
+                    // Signaling is small messages; none should wait for the next.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "no TCP_NODELAY");
+                    }
+                    let (router, stopping) = (router.clone(), stopping.clone());
+                    // Two kinds of tasks: a plain connection pays nothing for TLS.
+                    match security.clone() {
+                        Security::Plain => {
+                            connections.spawn(serve(stream, address, router, stopping))
+                        }
+                        Security::Tls(acceptor, limit) => connections.spawn(async move {
+                            if let Some(stream) = shake_hands(stream, acceptor, limit).await {
+                                serve(stream, address, router, stopping).await;
+                            }
+                        }),
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -55,16 +84,36 @@ pub(super) async fn accept(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RemoteAddress(pub(super) SocketAddr);
 
-async fn serve(
+/// `None` where no TLS came of it in time, or none was wanted but the handshake itself.
+async fn shake_hands(
     stream: TcpStream,
+    acceptor: TlsAcceptor,
+    limit: Duration,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    match timeout(limit, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let challenge = stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN);
+            (!challenge).then_some(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            None
+        }
+    }
+}
+
+async fn serve<S>(
+    stream: S,
     address: SocketAddr,
     router: Router,
     mut stopping: watch::Receiver<bool>,
-) {
-    // Signaling is small messages; none should wait for the next.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(RemoteAddress(address));
         TowerToHyperService::new(router.clone()).call(request)

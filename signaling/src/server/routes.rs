@@ -12,7 +12,10 @@ use axum::{
 };
 use tokio::sync::mpsc;
 
-use super::accept::RemoteAddress;
+use super::{
+    accept::RemoteAddress,
+    redirect::{self, SecurePort},
+};
 use crate::{
     carrier::{self, CarrierKind, Guest, Liveness},
     hub::Hub,
@@ -28,23 +31,31 @@ const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub(super) struct Routes {
     pub(super) hub: Hub,
     pub(super) liveness: Liveness,
+    /// The TLS port, if there is one.
+    pub(super) tls_port: Option<u16>,
     /// Held by every WebSocket's task until its very end.
     pub(super) alive: mpsc::Sender<()>,
 }
 
-pub(super) fn router(routes: Routes) -> Router {
-    Router::new()
+/// With `secure`, whoever is not on this machine is sent there.
+pub(super) fn router(routes: Routes, secure: Option<SecurePort>) -> Router {
+    let router = Router::new()
         .route("/", get(page::index))
         .route("/room/{name}", get(page::room))
         .route("/visavis", get(identify))
         .route("/ws", get(websocket))
         .fallback(page::asset)
-        .layer(middleware::from_fn(page::guard))
-        .with_state(routes)
+        .with_state(routes);
+    let router = match secure {
+        Some(secure) => router.layer(middleware::from_fn_with_state(secure, redirect::to_tls)),
+        None => router,
+    };
+    router.layer(middleware::from_fn(page::guard))
 }
 
-async fn identify() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Identity::own().to_text()).into_response()
+async fn identify(State(routes): State<Routes>) -> Response {
+    let identity = Identity::own(routes.tls_port).to_text();
+    ([(header::CONTENT_TYPE, "application/json")], identity).into_response()
 }
 
 async fn websocket(State(routes): State<Routes>, request: Request) -> Response {
