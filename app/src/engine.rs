@@ -624,6 +624,7 @@ fn is_distrust(reason: &Trouble) -> bool {
             | Trouble::ChangedCertificate { .. }
             | Trouble::UnknownCertificate { .. }
             | Trouble::BadCertificate { .. }
+            | Trouble::NotSecure(_)
     )
 }
 

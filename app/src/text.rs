@@ -361,6 +361,9 @@ impl Words {
             Trouble::BadCertificate { server, reason } => {
                 format!("{server} 的证书无法使用（{reason}）：请告知服务器的管理者。")
             }
+            Trouble::NotSecure(server) => format!(
+                "{server} 应当证明自己的身份，却没有使用 TLS，可能有人冒充。请向服务器的管理者索取链接。"
+            ),
             other => other.to_string(),
         };
         self.pick(why.to_string(), chinese)
@@ -505,6 +508,7 @@ mod tests {
             Trouble::WrongCertificate(server.clone()),
             Trouble::ChangedCertificate { server: server.clone(), fingerprint },
             Trouble::UnknownCertificate { server: server.clone(), fingerprint },
+            Trouble::NotSecure(server.clone()),
             Trouble::BadCertificate { server, reason: "it has expired".into() },
         ] {
             let (english, chinese) = (ENGLISH.untrusted(&trouble), CHINESE.untrusted(&trouble));

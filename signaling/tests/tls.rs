@@ -159,6 +159,17 @@ async fn an_unknown_certificate_is_told_with_its_fingerprint_and_trusted_once_re
 }
 
 #[tokio::test]
+async fn a_server_that_must_prove_itself_is_not_taken_without_tls() {
+    let server = Secure::auto().await;
+    let plain = ServerUrl::from(server.running.address);
+    let remembered = Trust { pinned: None, remembered: server.fingerprint };
+    for trust in [server.pinned(), remembered] {
+        assert_eq!(App::refused(plain.clone(), trust).await, Trouble::NotSecure(plain.clone()));
+    }
+    server.running.stop().await;
+}
+
+#[tokio::test]
 async fn something_else_than_tls_at_an_https_address_is_told() {
     let server = Secure::auto().await;
     let plain = ServerUrl::at(Scheme::Https, server.running.address);

@@ -121,6 +121,12 @@ pub enum Trouble {
         /// Of its key.
         fingerprint: Fingerprint,
     },
+    /// It has to prove who it is, and speaks without TLS.
+    #[error(
+        "{0} has to prove who it is, but speaks without TLS: somebody may be in between. Ask \
+         whoever runs the server for a link."
+    )]
+    NotSecure(ServerUrl),
     /// A certificate that no decision makes good.
     #[error("The certificate of {server} cannot be used ({reason}): tell whoever runs the server.")]
     BadCertificate {
@@ -146,6 +152,7 @@ impl Trouble {
                 | Self::ChangedCertificate { .. }
                 | Self::UnknownCertificate { .. }
                 | Self::BadCertificate { .. }
+                | Self::NotSecure(_)
         )
     }
 }
@@ -161,6 +168,10 @@ pub(super) async fn connect(server: &ServerUrl, trust: Trust) -> Result<Socket, 
             })
         }
         Err(Refused::Trouble(trouble)) => Err(trouble),
+        // Whoever is in between would take the TLS away, and with it the proof.
+        Ok(_) if server.scheme() == Scheme::Http && trust != Trust::default() => {
+            Err(Trouble::NotSecure(server.clone()))
+        }
         Ok(socket) => Ok(socket),
     }
 }
