@@ -95,7 +95,7 @@ async fn bind(
     public: Option<&PublicAddress>,
 ) -> Result<Server, BindError> {
     // Without a place to keep it the key lasts as long as the call, and links no longer.
-    let state = StateDir::usual().and_then(|path| {
+    let state_dir = StateDir::usual().and_then(|path| {
         let warn = |error: &std::io::Error| tracing::warn!(path = %path.display(), %error, "no key is kept");
         StateDir::open(&path).inspect_err(warn).ok()
     });
@@ -106,9 +106,9 @@ async fn bind(
             mode: TlsMode::Auto,
             listen: all_interfaces(tls_port),
             names: public.iter().map(|public| public.name()).collect(),
-            state,
             ..TlsOptions::default()
         },
+        state_dir,
         ..ServerOptions::default()
     })
     .await

@@ -59,7 +59,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
             ExitCode::from(match error {
                 ServeError::Config(_) => exit::USAGE,
                 ServeError::Bind(_) => exit::LISTEN,
-                ServeError::StateDir { .. } | ServeError::Signal(_) => exit::FAILED,
+                ServeError::Signal(_) => exit::FAILED,
             })
         }
     }

@@ -31,15 +31,6 @@ pub enum ServeError {
     /// No port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// No place for keys and certificates.
-    #[error("Cannot keep anything in {}: {error}. Choose another --state-dir.", path.display())]
-    StateDir {
-        /// Where.
-        path: std::path::PathBuf,
-        /// What the system said.
-        #[source]
-        error: std::io::Error,
-    },
     /// The system lets no one be told of Ctrl-C.
     #[error("Cannot wait for Ctrl-C: {0}.")]
     Signal(#[source] std::io::Error),
@@ -58,7 +49,10 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     }
     let (public, mode) = (config.public_address.clone(), config.tls_mode());
     let options = ServerOptions {
-        tls: tls_options(&config)?,
+        tls: tls_options(&config),
+        state_dir: open_state_dir(&config),
+        limits: config.limits(),
+        hold: config.hold(),
         listen: config.listen,
         rooms: RoomPolicy::Any,
         ..ServerOptions::default()
@@ -84,44 +78,14 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// What the settings say of TLS, with a place to keep what it needs.
-fn tls_options(config: &Config) -> Result<TlsOptions, ServeError> {
-    let mode = config.tls_mode();
-    let state = match mode {
-        TlsMode::Off | TlsMode::Files { .. } => None,
-        TlsMode::Auto | TlsMode::Acme { .. } => state_dir(config)?,
-    };
-    let names = config.public_address.iter().map(PublicAddress::name);
-    Ok(TlsOptions {
-        mode,
+/// What the settings say of TLS.
+fn tls_options(config: &Config) -> TlsOptions {
+    TlsOptions {
+        mode: config.tls_mode(),
         listen: config.tls_addresses(),
-        names: names.collect(),
-        state,
+        names: config.public_address.iter().map(PublicAddress::name).collect(),
         ..TlsOptions::default()
-    })
-}
-
-/// The folder that is named must be usable; the usual one may be missing, with a warning.
-fn state_dir(config: &Config) -> Result<Option<StateDir>, ServeError> {
-    if let Some(path) = &config.state_dir {
-        return match StateDir::open(path) {
-            Ok(state) => Ok(Some(state)),
-            Err(error) => Err(ServeError::StateDir { path: path.clone(), error }),
-        };
     }
-    let state = StateDir::usual().and_then(|path| match StateDir::open(&path) {
-        Ok(state) => Some(state),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot keep anything there");
-            None
-        }
-    });
-    if state.is_none() {
-        tracing::warn!(
-            "without --state-dir the server's key lasts until it stops: links break then"
-        );
-    }
-    Ok(state)
 }
 
 /// Where others get to, if anyone does: over TLS where there is TLS.
@@ -146,6 +110,24 @@ fn invite_lines(invite: &Invite, as_picture: bool) -> Vec<String> {
     let mut lines = vec![format!("Invite: {link}")];
     lines.extend(picture.map(|picture| picture.trim_end_matches('\n').to_owned()));
     lines
+}
+
+/// Where to keep keys. A server without works too, so it is no reason not to serve.
+fn open_state_dir(config: &Config) -> Option<StateDir> {
+    let Some(path) = config.state_dir() else {
+        tracing::warn!(
+            "no folder for keys: name one with --state-dir, or links and calls end at a restart"
+        );
+        return None;
+    };
+    match StateDir::open(&path) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
+            None
+        }
+    }
 }
 
 /// A line for each address; one that can be opened here for all interfaces together.

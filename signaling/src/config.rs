@@ -6,13 +6,19 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{invite::PublicAddress, tls::TlsMode};
+use crate::{
+    invite::PublicAddress,
+    room::{HOLD, Limits},
+    state_dir::StateDir,
+    tls::TlsMode,
+};
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
@@ -32,22 +38,41 @@ pub struct Config {
     /// Addresses and ports to listen on for TLS; by default those of `listen`, at port 8443.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_listen: Option<Vec<SocketAddr>>,
-    /// Where keys and certificates are kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_dir: Option<PathBuf>,
     /// Where others reach this server, for links.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_address: Option<PublicAddress>,
+    /// Where keys and certificates are kept; see [`Self::state_dir`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+    /// For how many seconds a seat is held for a client whose connection broke.
+    pub hold: u64,
+    /// The longest message, in bytes.
+    pub message_bytes: usize,
+    /// Messages a second that a connection may send in the long run.
+    pub message_rate: u32,
+    /// Messages it may send at once.
+    pub message_burst: u32,
+    /// Seats an address may ask for in a minute.
+    pub joins_per_minute: u32,
+    /// Rooms in all.
+    pub max_rooms: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
             tls: None,
             tls_listen: None,
             state_dir: None,
             public_address: None,
+            hold: HOLD.as_secs(),
+            message_bytes: limits.message_bytes,
+            message_rate: limits.message_rate,
+            message_burst: limits.message_burst,
+            joins_per_minute: limits.joins_per_minute,
+            max_rooms: limits.max_rooms,
         }
     }
 }
@@ -74,12 +99,6 @@ pub struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_listen: Option<Vec<SocketAddr>>,
 
-    /// Where keys and certificates are kept [default: the system's place for a service's or a
-    /// user's state]
-    #[arg(long, value_name = "DIR", env = "VISAVIS_STATE_DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_dir: Option<PathBuf>,
-
     /// The name or address, with or without port, at which others reach this server: it goes into
     /// links and into a self-signed certificate [default: this machine's likeliest address]
     #[arg(long, value_name = "HOST[:PORT]", env = "VISAVIS_PUBLIC_ADDRESS")]
@@ -90,6 +109,44 @@ pub struct ServeArgs {
     #[arg(long)]
     #[serde(skip)]
     pub qr: bool,
+
+    /// Where keys and certificates are kept, so that links and calls survive a restart [default: $STATE_DIRECTORY, else the
+    /// user's data directory]
+    #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+
+    /// For how long a seat is held for a client whose connection broke, and rooms are set up
+    /// again after a restart; 0: not at all [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "VISAVIS_HOLD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<u64>,
+
+    /// The longest message [default: 65536]
+    #[arg(long, value_name = "BYTES", env = "VISAVIS_MESSAGE_BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_bytes: Option<usize>,
+
+    /// Messages a second that a connection may send in the long run; 0: no limit [default: 50]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MESSAGE_RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_rate: Option<u32>,
+
+    /// Messages a connection may send at once [default: 200]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MESSAGE_BURST")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_burst: Option<u32>,
+
+    /// Seats an address may ask for in a minute, a /64 of IPv6 counting as one address; 0: no
+    /// limit [default: 60]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_JOINS_PER_MINUTE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins_per_minute: Option<u32>,
+
+    /// Rooms in all; 0: no limit [default: 10000]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_ROOMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rooms: Option<usize>,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
@@ -141,7 +198,9 @@ impl ServeArgs {
         let unusable = |error: &dyn std::fmt::Display| ConfigError::Unusable(error.to_string());
         let flags = toml::Table::try_from(self).map_err(|error| unusable(&error))?;
         settings.extend(flags);
-        Config::deserialize(settings).map_err(|error| unusable(&error))
+        let config = Config::deserialize(settings).map_err(|error| unusable(&error))?;
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -174,6 +233,54 @@ impl Config {
                 addresses
             }
         }
+    }
+
+    /// The shortest limit on messages: a session description must fit.
+    const SHORTEST_MESSAGE: usize = 4096;
+    /// The longest limit, in bytes, and the longest time to hold a seat, in seconds.
+    const LONGEST_MESSAGE: usize = 16 << 20;
+    const LONGEST_HOLD: u64 = 3600;
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let unusable = |text: String| Err(ConfigError::Unusable(text));
+        if !(Self::SHORTEST_MESSAGE..=Self::LONGEST_MESSAGE).contains(&self.message_bytes) {
+            return unusable(format!(
+                "message-bytes is {}: use a number from {} to {}.",
+                self.message_bytes,
+                Self::SHORTEST_MESSAGE,
+                Self::LONGEST_MESSAGE
+            ));
+        }
+        if self.hold > Self::LONGEST_HOLD {
+            return unusable(format!(
+                "hold is {} s: use a number from 0 to {}.",
+                self.hold,
+                Self::LONGEST_HOLD
+            ));
+        }
+        Ok(())
+    }
+
+    /// How long seats are held.
+    pub fn hold(&self) -> Duration {
+        Duration::from_secs(self.hold)
+    }
+
+    /// How much one may ask for.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            message_bytes: self.message_bytes,
+            message_rate: self.message_rate,
+            message_burst: self.message_burst,
+            joins_per_minute: self.joins_per_minute,
+            max_rooms: self.max_rooms,
+        }
+    }
+
+    /// Where keys are kept: the folder that was named, or systemd's for this service
+    /// (`STATE_DIRECTORY`, systemd.exec(5)), or the user's data directory.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.state_dir.clone().or_else(StateDir::usual)
     }
 
     /// The settings in the form of the file.

@@ -27,17 +27,18 @@ impl StateDir {
     }
 
     /// The place that is named by `VISAVIS_STATE_DIR`, or by the service manager (systemd's
-    /// `STATE_DIRECTORY`), or is the platform's own for this user; `None` for a user without a home.
+    /// `STATE_DIRECTORY`, systemd.exec(5)), or is the platform's own for this user; `None` for a user without a home.
     pub fn usual() -> Option<PathBuf> {
         let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
         if let Some(path) = named("VISAVIS_STATE_DIR") {
             return Some(path.into());
         }
-        if let Some(paths) = named("STATE_DIRECTORY") {
-            return std::env::split_paths(&paths).next();
-        }
-        let places = directories::ProjectDirs::from("", "", "visavis")?;
-        Some(places.state_dir().unwrap_or_else(|| places.data_local_dir()).to_owned())
+        let from_systemd = named("STATE_DIRECTORY")
+            .and_then(|paths| std::env::split_paths(&paths).find(|folder| folder.is_absolute()));
+        from_systemd.or_else(|| {
+            let places = directories::ProjectDirs::from("", "", "visavis")?;
+            Some(places.data_local_dir().join("server"))
+        })
     }
 
     /// The folder.

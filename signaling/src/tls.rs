@@ -36,8 +36,6 @@ pub struct TlsOptions {
     pub listen: Vec<SocketAddr>,
     /// Names or addresses to put into a self-signed certificate, besides this machine's own.
     pub names: Vec<String>,
-    /// Where keys and certificates are kept; without, a self-signed one lasts as long as the server.
-    pub state: Option<StateDir>,
     /// A handshake must be over within this.
     pub handshake_within: Duration,
     /// How often certificate files are looked at.
@@ -50,7 +48,6 @@ impl Default for TlsOptions {
             mode: TlsMode::Off,
             listen: Vec::new(),
             names: Vec::new(),
-            state: None,
             handshake_within: Duration::from_secs(10),
             look_every: Duration::from_secs(3),
         }
@@ -149,20 +146,23 @@ impl fmt::Debug for Tls {
 pub(crate) const ACME_ALPN: &[u8] = b"acme-tls/1";
 
 impl Tls {
-    /// Reads or makes what the options ask for; `None` if that is no TLS. Reads files.
+    /// Reads or makes what the options ask for, and keeps it in `state`: without, a self-signed
+    /// key lasts as long as the server. `None` if no TLS is wanted. Reads files.
     ///
     /// # Errors
     /// What is missing or wrong, and what to do.
-    pub(crate) fn prepare(options: &TlsOptions) -> Result<Option<Self>, TlsError> {
+    pub(crate) fn prepare(
+        options: &TlsOptions,
+        state: Option<&StateDir>,
+    ) -> Result<Option<Self>, TlsError> {
         let alpn = [b"http/1.1".to_vec()];
         Ok(Some(match &options.mode {
             TlsMode::Off => return Ok(None),
             TlsMode::Auto => {
                 let wanted = auto::Wanted::of_this_machine(&options.names);
-                let (certified, fingerprint) = auto::certified(options.state.as_ref(), &wanted)?;
+                let (certified, fingerprint) = auto::certified(state, &wanted)?;
                 let shown = Shown::new(certified);
-                let upkeep =
-                    auto::renew(Arc::clone(&shown), options.state.clone(), options.names.clone());
+                let upkeep = auto::renew(Arc::clone(&shown), state.cloned(), options.names.clone());
                 let acceptor = acceptor(shown, &alpn)?;
                 Self { acceptor, fingerprint: Some(fingerprint), upkeep: Box::pin(upkeep) }
             }
@@ -177,7 +177,7 @@ impl Tls {
                 Self { acceptor, fingerprint, upkeep: Box::pin(upkeep) }
             }
             TlsMode::Acme { domain } => {
-                let (resolver, upkeep) = acme::begin(domain, options.state.as_ref())?;
+                let (resolver, upkeep) = acme::begin(domain, state)?;
                 let alpn = [alpn[0].clone(), ACME_ALPN.to_vec()];
                 let acceptor = acceptor(resolver, &alpn)?;
                 Self { acceptor, fingerprint: None, upkeep: Box::pin(upkeep) }

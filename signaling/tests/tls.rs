@@ -28,15 +28,23 @@ struct Secure {
 
 impl Secure {
     async fn with(tls: TlsOptions) -> Self {
-        Self::listening("127.0.0.1:0", tls).await
+        Self::listening("127.0.0.1:0", tls, None).await
     }
 
-    async fn listening(listen: &str, tls: TlsOptions) -> Self {
+    /// Its key in a folder.
+    async fn kept_in(folder: &Path) -> Self {
+        let state = StateDir::open(folder.join("state")).unwrap();
+        let tls = TlsOptions { mode: TlsMode::Auto, ..TlsOptions::default() };
+        Self::listening("127.0.0.1:0", tls, Some(state)).await
+    }
+
+    async fn listening(listen: &str, tls: TlsOptions, state_dir: Option<StateDir>) -> Self {
         let listen: Vec<SocketAddr> = vec![listen.parse().unwrap()];
         let tls_listen = if tls.listen.is_empty() { listen.clone() } else { tls.listen.clone() };
         let tls = TlsOptions { listen: tls_listen, ..tls };
         let (running, address, fingerprint) =
-            Running::secure(ServerOptions { listen, tls, ..ServerOptions::default() }).await;
+            Running::secure(ServerOptions { listen, tls, state_dir, ..ServerOptions::default() })
+                .await;
         Self { running, address, fingerprint }
     }
 
@@ -51,11 +59,6 @@ impl Secure {
     fn pinned(&self) -> Trust {
         Trust { pinned: self.fingerprint, remembered: None }
     }
-}
-
-fn kept_in(folder: &Path) -> TlsOptions {
-    let state = StateDir::open(folder.join("state")).unwrap();
-    TlsOptions { mode: TlsMode::Auto, state: Some(state), ..TlsOptions::default() }
 }
 
 fn another_key() -> Fingerprint {
@@ -207,10 +210,10 @@ async fn the_page_is_served_over_tls_without_telling_browsers_to_insist_on_it() 
 #[tokio::test]
 async fn a_restarted_server_is_recognised() {
     let temp = tempfile::tempdir().unwrap();
-    let first = Secure::with(kept_in(temp.path())).await;
+    let first = Secure::kept_in(temp.path()).await;
     let trust = first.pinned();
     first.running.stop().await;
-    let second = Secure::with(kept_in(temp.path())).await;
+    let second = Secure::kept_in(temp.path()).await;
     assert_eq!(second.pinned(), trust);
     let mut app = App::start(second.url(), trust);
     assert!(matches!(app.event().await, ServerEvent::Created { .. }));
@@ -298,7 +301,7 @@ async fn who_comes_from_elsewhere_in_the_open_is_sent_to_tls() {
         return eprintln!("not tested: this machine has no address but loopback");
     };
     let tls = TlsOptions { mode: TlsMode::Auto, ..TlsOptions::default() };
-    let mut server = Secure::listening("0.0.0.0:0", tls).await;
+    let mut server = Secure::listening("0.0.0.0:0", tls, None).await;
     let (plain, secure) = (server.running.address.port(), server.address.port());
     let local = server.running.request("GET", "/room/tea?join").await;
     assert!(local.starts_with("HTTP/1.0 200"), "{local}");
