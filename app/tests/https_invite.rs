@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use common::SOON;
@@ -20,6 +20,9 @@ use visavis_signaling::CallLink;
 const UP: Duration = Duration::from_secs(60);
 
 const LINK_VARIABLE: &str = "VISAVIS_TEST_LINK";
+
+/// Names a file that appears once the browser may leave.
+const LEAVE_VARIABLE: &str = "VISAVIS_TEST_LEAVE";
 
 /// The words that start a program there, with its server's key in a folder.
 fn with_key_in(host: &Host, folder: &Path) -> Vec<String> {
@@ -38,9 +41,13 @@ async fn a_browser_on_another_machine_opens_the_invite_and_has_a_camera() -> Res
     let (first, rest) = enter.split_first().context("no words")?;
     let mut browser = Command::new(first);
     browser.args(rest).arg(std::env::current_exe()?).env(LINK_VARIABLE, &link);
+    let folder = tempfile::tempdir()?;
+    let leave = folder.path().join("leave");
+    browser.env(LEAVE_VARIABLE, &leave);
     browser.args(["--ignored", "--exact", "--nocapture", "the_browser_on_the_other_machine"]);
     let mut browser = Process::start(browser, "the browser's side")?;
     left.sees_and_hears(UP).await.map_err(|error| browser.failure(&format!("{error:#}")))?;
+    std::fs::write(&leave, "")?;
     let status = browser.ended(2 * UP).await?;
     ensure!(status.success(), browser.failure(&status.to_string()));
     Ok(())
@@ -75,7 +82,14 @@ async fn the_browser_on_the_other_machine() -> Result<()> {
     let shown = format!("document.getElementById('link').value === '{link}'");
     tab.until("the invite to pass on", &shown, SOON).await?;
     tab.sees_movement(UP).await?;
-    tab.hears_sound(UP).await
+    tab.hears_sound(UP).await?;
+    let leave = std::path::PathBuf::from(std::env::var_os(LEAVE_VARIABLE).context("no file")?);
+    let end = Instant::now() + 2 * UP;
+    while !leave.exists() {
+        ensure!(Instant::now() < end, "the host never had enough of the call");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test]
