@@ -15,12 +15,18 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    invite::PublicAddress,
     room::{HOLD, Limits},
+    state_dir::StateDir,
+    tls::TlsMode,
     turn::settings::{PortRange, Switch, Transport},
 };
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
+
+/// Where the same is served over TLS.
+pub const HTTPS_PORT: u16 = 8443;
 
 /// Everything settled. In the file, names are written with hyphens, as the flags are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +37,16 @@ pub struct Config {
     /// A folder served in place of the built-in page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<PathBuf>,
-    /// Where keys are kept; see [`Self::state_dir`].
+    /// How to do TLS; by default `auto` when listening beyond this machine, else `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+    /// Addresses and ports to listen on for TLS; by default those of `listen`, at port 8443.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+    /// Where others reach this server, for links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+    /// Where keys and certificates are kept; see [`Self::state_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// For how many seconds a seat is held for a client whose connection broke.
@@ -89,7 +104,10 @@ impl Default for Config {
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
             page: None,
+            tls: None,
+            tls_listen: None,
             state_dir: None,
+            public_address: None,
             hold: HOLD.as_secs(),
             message_bytes: limits.message_bytes,
             message_rate: limits.message_rate,
@@ -131,7 +149,30 @@ pub struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<PathBuf>,
 
-    /// Where keys are kept, so that calls survive a restart [default: $STATE_DIRECTORY, else the
+    /// auto: a certificate of its own making, whose fingerprint links tell; CERT,KEY: two PEM
+    /// files, read again when they change; acme:DOMAIN: from Let's Encrypt; off
+    /// [default: auto when listening beyond this machine, else off]
+    #[arg(long, value_name = "auto|off|CERT,KEY|acme:DOMAIN", env = "VISAVIS_TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+
+    /// Address and port to listen on for TLS [default: as --listen, at port 8443]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_TLS_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+
+    /// The name or address, with or without port, at which others reach this server: it goes into
+    /// links and into a self-signed certificate [default: this machine's likeliest address]
+    #[arg(long, value_name = "HOST[:PORT]", env = "VISAVIS_PUBLIC_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+
+    /// Print the invite link as a QR code too, even where standard output is no terminal
+    #[arg(long)]
+    #[serde(skip)]
+    pub qr: bool,
+
+    /// Where keys and certificates are kept, so that links and calls survive a restart [default: $STATE_DIRECTORY, else the
     /// user's data directory]
     #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -314,6 +355,36 @@ impl ServeArgs {
 }
 
 impl Config {
+    /// How to do TLS.
+    pub fn tls_mode(&self) -> TlsMode {
+        let beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        match &self.tls {
+            Some(mode) => mode.clone(),
+            None if self.listen.iter().any(beyond) => TlsMode::Auto,
+            None => TlsMode::Off,
+        }
+    }
+
+    /// Where to listen for TLS. Port 0, which is any free port, stays 0.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        let secure = |address: &SocketAddr| {
+            let port = if address.port() == 0 { 0 } else { HTTPS_PORT };
+            SocketAddr::new(address.ip(), port)
+        };
+        match &self.tls_listen {
+            Some(addresses) => addresses.clone(),
+            None => {
+                let mut addresses: Vec<SocketAddr> = Vec::new();
+                for address in self.listen.iter().map(secure) {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                addresses
+            }
+        }
+    }
+
     /// The shortest limit on messages: a session description must fit.
     const SHORTEST_MESSAGE: usize = 4096;
     /// The longest limit, in bytes, and the longest time to hold a seat, in seconds.
@@ -359,15 +430,7 @@ impl Config {
     /// Where keys are kept: the folder that was named, or systemd's for this service
     /// (`STATE_DIRECTORY`, systemd.exec(5)), or the user's data directory.
     pub fn state_dir(&self) -> Option<PathBuf> {
-        let from_systemd = || {
-            let folders = std::env::var_os("STATE_DIRECTORY")?;
-            std::env::split_paths(&folders).find(|folder| folder.is_absolute())
-        };
-        let from_user = || {
-            let places = directories::ProjectDirs::from("", "", "visavis")?;
-            Some(places.data_local_dir().join("server"))
-        };
-        self.state_dir.clone().or_else(from_systemd).or_else(from_user)
+        self.state_dir.clone().or_else(StateDir::usual)
     }
 
     /// The settings in the form of the file.
@@ -412,6 +475,23 @@ mod tests {
         assert_eq!(args.settle().unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
         let both = ServeArgs { config: args.config, ..listening("127.0.0.1:2") };
         assert_eq!(both.settle().unwrap().listen, ["127.0.0.1:2".parse().unwrap()]);
+    }
+
+    #[test]
+    fn tls_is_on_by_default_for_whoever_listens_beyond_this_machine() {
+        assert_eq!(Config::default().tls_mode(), TlsMode::Off);
+        let config = listening("0.0.0.0:80").settle().unwrap();
+        assert_eq!(config.tls_mode(), TlsMode::Auto);
+        assert_eq!(config.tls_addresses(), ["0.0.0.0:8443".parse().unwrap()]);
+        let off = ServeArgs { tls: Some(TlsMode::Off), ..listening("0.0.0.0:80") };
+        assert_eq!(off.settle().unwrap().tls_mode(), TlsMode::Off);
+        let (_file, args) = file("tls = 'acme:tea.example'\ntls-listen = ['[::]:443']");
+        let config = args.settle().unwrap();
+        assert_eq!(config.tls_mode(), TlsMode::Acme { domain: "tea.example".into() });
+        assert_eq!(config.tls_addresses(), ["[::]:443".parse().unwrap()]);
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+        let (_file, args) = file("tls = 'perhaps'");
+        assert!(args.settle().expect_err("no mode").to_string().contains("acme:DOMAIN"));
     }
 
     #[test]

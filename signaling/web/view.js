@@ -1,6 +1,7 @@
 // The call on the screen: paints a Call and our Sources, and says what was pressed. Decides nothing.
 
 import { stored } from '/media.js';
+import { inviteLink } from '/room_name.js';
 import { problemWords, text } from '/text.js';
 
 export const $ = (id) => document.getElementById(id);
@@ -65,7 +66,7 @@ export class CallView {
     this.#blocked = false;
     call.addEventListener('change', () => this.render());
     $('call').hidden = false;
-    $('link').value = `${location.origin}/room/${encodeURIComponent(call.room)}`;
+    $('link').value = inviteLink(location, call.room);
     document.title = `${call.room} · Visavis`;
     const speaker = stored('speaker');
     if (speaker) $('remoteVideo').setSinkId?.(speaker).catch(() => {}); // unplugged since: the default plays

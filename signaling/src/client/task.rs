@@ -85,9 +85,9 @@ impl Task {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
             let connected = tokio::select! {
-                connected = connect(&self.options.server) => connected,
+                connected = connect(&self.options.server, self.options.trust) => connected,
                 // Over the new network it may work.
-                () = self.redial.notified() => connect(&self.options.server).await,
+                () = self.redial.notified() => connect(&self.options.server, self.options.trust).await,
             };
             let reason = match connected {
                 Ok(socket) => {
@@ -178,7 +178,9 @@ impl Task {
         let socket = match self.socket.take() {
             Some((sink, stream)) => sink.reunite(stream).ok(),
             // The seat is held: without a goodbye the peer would wait in vain.
-            None if self.memory().has_seat() => connect(&self.options.server).await.ok(),
+            None if self.memory().has_seat() => {
+                connect(&self.options.server, self.options.trust).await.ok()
+            }
             None => None,
         };
         let Some(mut socket) = socket else {
