@@ -6,9 +6,11 @@ use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
-    config::ConfigError,
+    config::{Config, ConfigError},
+    files,
     link::ServerUrl,
     listen::BindError,
+    logging,
     room::RoomPolicy,
     server::{Server, ServerOptions},
 };
@@ -38,8 +40,8 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
-    let options =
-        ServerOptions { listen: config.listen, rooms: RoomPolicy::Any, ..ServerOptions::default() };
+    logging::init(config.log_format, config.log_level);
+    let options = options_of(config)?;
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -48,10 +50,66 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "{line}");
     }
+    if let Some(address) = server.metrics_addr() {
+        let _ = writeln!(out, "Serving metrics on http://{address}/metrics");
+    }
     let _ = out.flush();
+    tell_service_manager(ServiceState::Ready);
+    let stop = async {
+        stop.await;
+        tell_service_manager(ServiceState::Stopping);
+    };
     server.run(stop).await;
     Ok(())
 }
+
+fn options_of(config: Config) -> Result<ServerOptions, ConfigError> {
+    let mut limits = config.connection_limits()?;
+    let proxies = config.trusted_proxies()?;
+    let access_token = config.required_token()?;
+    let wanted = limits.total;
+    limits.total = files::affordable(wanted, files::raise_limit());
+    if limits.total < wanted {
+        tracing::warn!(
+            wanted,
+            possible = limits.total,
+            "the system allows too few open files for max-connections: raise the limit (ulimit -n, \
+             LimitNOFILE)"
+        );
+    }
+    Ok(ServerOptions {
+        listen: config.listen,
+        rooms: RoomPolicy::Any,
+        limits,
+        origins: config.allow_origin,
+        proxies,
+        access_token,
+        metrics_listen: config.metrics_listen,
+        ..ServerOptions::default()
+    })
+}
+
+/// What a service manager wants to know (systemd's `Type=notify`).
+#[derive(Debug, Clone, Copy)]
+enum ServiceState {
+    Ready,
+    Stopping,
+}
+
+#[cfg(target_os = "linux")]
+fn tell_service_manager(state: ServiceState) {
+    let state = match state {
+        ServiceState::Ready => sd_notify::NotifyState::Ready,
+        ServiceState::Stopping => sd_notify::NotifyState::Stopping,
+    };
+    // Nothing happens where there is no service manager.
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tell_service_manager(_state: ServiceState) {}
 
 /// A line for each address; one that can be opened here for all interfaces together.
 fn welcome(addresses: &[SocketAddr]) -> Vec<String> {

@@ -32,6 +32,8 @@ pub struct ClientOptions {
     pub room: RoomName,
     /// After so many failed attempts in a row it gives up; never if `None`.
     pub give_up_after: Option<u32>,
+    /// What a closed server wants to hear (`--access-token`).
+    pub access_token: Option<String>,
 }
 
 /// What a client tells, in order. After [`Self::Refused`] the channel ends.

@@ -6,11 +6,20 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::{
+    access::AccessToken,
+    admission::ConnectionLimits,
+    logging::{LogFormat, LogLevel},
+    origin::AllowedOrigin,
+    proxy::{ForwardedHeader, Network, TrustedProxies},
+};
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
@@ -21,11 +30,57 @@ pub const HTTP_PORT: u16 = 8080;
 pub struct Config {
     /// Addresses and ports to listen on.
     pub listen: Vec<SocketAddr>,
+    /// Connections there may be in all.
+    pub max_connections: usize,
+    /// Connections there may be from one address; of IPv6, from one /64 network.
+    pub max_connections_per_address: usize,
+    /// New connections from one address a second; without limit if 0.
+    pub connection_rate: u32,
+    /// In how many seconds what comes before the first request, each request's head, and its
+    /// body, must be there.
+    pub handshake_seconds: u64,
+    /// Foreign origins whose pages may speak to the server.
+    pub allow_origin: Vec<AllowedOrigin>,
+    /// Proxies that are believed to say who the client is.
+    pub trusted_proxy: Vec<Network>,
+    /// Where in a request they say so.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether their connections begin with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// What a client must present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<AccessToken>,
+    /// A file that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_file: Option<PathBuf>,
+    /// Where to serve metrics to anybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// How to log.
+    pub log_format: LogFormat,
+    /// What to log.
+    pub log_level: LogLevel,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()] }
+        let limits = ConnectionLimits::default();
+        Self {
+            listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
+            max_connections: limits.total,
+            max_connections_per_address: limits.per_address,
+            connection_rate: limits.rate,
+            handshake_seconds: limits.handshake.as_secs(),
+            allow_origin: Vec::new(),
+            trusted_proxy: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            proxy_protocol: false,
+            access_token: None,
+            access_token_file: None,
+            metrics_listen: None,
+            log_format: LogFormat::default(),
+            log_level: LogLevel::default(),
+        }
     }
 }
 
@@ -38,6 +93,75 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_LISTEN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<SocketAddr>>,
+
+    /// Connections to take in all [default: 10000]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_CONNECTIONS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+
+    /// Connections to take from one address; of IPv6, from one /64 network [default: 256]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_CONNECTIONS_PER_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_address: Option<usize>,
+
+    /// New connections to take from one address a second; 0 is no limit [default: 20]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_CONNECTION_RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_rate: Option<u32>,
+
+    /// Seconds for what comes before a request, for its head, and for its body [default: 10]
+    #[arg(long, value_name = "SECONDS", env = "VISAVIS_HANDSHAKE_SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_seconds: Option<u64>,
+
+    /// Let pages from this origin use the server too, or from anywhere (*); may be given several
+    /// times
+    #[arg(long, value_name = "ORIGIN", env = "VISAVIS_ALLOW_ORIGIN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_origin: Option<Vec<AllowedOrigin>>,
+
+    /// Believe proxies at this address or in this network who the client is; may be given
+    /// several times
+    #[arg(long, value_name = "NETWORK", env = "VISAVIS_TRUSTED_PROXY", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_proxy: Option<Vec<Network>>,
+
+    /// Where trusted proxies write the client's address [default: x-forwarded-for]
+    #[arg(long, value_name = "HEADER", env = "VISAVIS_FORWARDED_HEADER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarded_header: Option<ForwardedHeader>,
+
+    /// Connections of trusted proxies begin with the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "BOOL", env = "VISAVIS_PROXY_PROTOCOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<bool>,
+
+    /// Serve only clients that present this token; better kept in a file, see below
+    #[arg(long, value_name = "TOKEN", env = "VISAVIS_ACCESS_TOKEN", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<String>,
+
+    /// Serve only clients that present the token in this file
+    #[arg(long, value_name = "FILE", env = "VISAVIS_ACCESS_TOKEN_FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_file: Option<PathBuf>,
+
+    /// Serve metrics and health on a port of their own, to anybody who reaches it; else metrics
+    /// are served on the main port, to this machine only
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_METRICS_LISTEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+
+    /// How to log [default: text]
+    #[arg(long, value_name = "FORMAT", env = "VISAVIS_LOG_FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+
+    /// What to log; RUST_LOG wins [default: info]
+    #[arg(long, value_name = "LEVEL", env = "VISAVIS_LOG_LEVEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
@@ -94,11 +218,78 @@ impl ServeArgs {
 }
 
 impl Config {
+    /// How many connections to take.
+    ///
+    /// # Errors
+    /// Which setting would let nobody in.
+    pub fn connection_limits(&self) -> Result<ConnectionLimits, ConfigError> {
+        for (name, value) in [
+            ("max-connections", self.max_connections),
+            ("max-connections-per-address", self.max_connections_per_address),
+        ] {
+            if value == 0 {
+                return unusable(format!("{name} is 0, which lets nobody in: take 1 or more."));
+            }
+        }
+        if !(1..=3600).contains(&self.handshake_seconds) {
+            let seconds = self.handshake_seconds;
+            return unusable(format!("handshake-seconds is {seconds}: take 1 to 3600."));
+        }
+        Ok(ConnectionLimits {
+            total: self.max_connections,
+            per_address: self.max_connections_per_address,
+            rate: self.connection_rate,
+            handshake: Duration::from_secs(self.handshake_seconds),
+        })
+    }
+
+    /// Which proxies to believe.
+    ///
+    /// # Errors
+    /// When the PROXY protocol is expected of nobody.
+    pub fn trusted_proxies(&self) -> Result<TrustedProxies, ConfigError> {
+        if self.proxy_protocol && self.trusted_proxy.is_empty() {
+            let text = "proxy-protocol needs trusted-proxy: name the network of the proxies that \
+                        speak it.";
+            return unusable(text.into());
+        }
+        Ok(TrustedProxies {
+            networks: self.trusted_proxy.clone(),
+            header: self.forwarded_header,
+            preamble: self.proxy_protocol,
+        })
+    }
+
+    /// What clients must present, if anything; reads the file, if one is named.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn required_token(&self) -> Result<Option<AccessToken>, ConfigError> {
+        match (&self.access_token, &self.access_token_file) {
+            (Some(_), Some(_)) => unusable(
+                "both access-token and access-token-file are given: keep one of them.".into(),
+            ),
+            (Some(token), None) => Ok(Some(token.clone())),
+            (None, None) => Ok(None),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => match AccessToken::parse(&text) {
+                    Ok(token) => Ok(Some(token)),
+                    Err(error) => unusable(format!("{} holds no token. {error}", path.display())),
+                },
+                Err(error) => unusable(format!("cannot read {}: {error}.", path.display())),
+            },
+        }
+    }
+
     /// The settings in the form of the file.
     pub fn to_toml(&self) -> String {
         // Every field is a plain value: this cannot fail.
         toml::to_string(self).unwrap_or_default()
     }
+}
+
+fn unusable<T>(text: String) -> Result<T, ConfigError> {
+    Err(ConfigError::Unusable(text))
 }
 
 fn read(path: &Path) -> Result<toml::Table, ConfigError> {
@@ -116,6 +307,8 @@ fn read(path: &Path) -> Result<toml::Table, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn listening(address: &str) -> ServeArgs {
@@ -142,6 +335,102 @@ mod tests {
     fn what_is_printed_can_be_read_back() {
         let config = listening("[::1]:3").settle().unwrap();
         assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn every_flag_is_a_setting_under_the_same_name_and_every_setting_a_flag() {
+        use clap::CommandFactory;
+        #[derive(clap::Parser)]
+        struct Arguments {
+            #[command(flatten)]
+            _serve: ServeArgs,
+        }
+        let command = Arguments::command();
+        let flags: BTreeSet<String> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long())
+            .filter(|name| !matches!(*name, "config" | "print-config" | "help"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(flags, setting_names());
+        for argument in command.get_arguments().filter(|a| a.get_long() != Some("help")) {
+            let name = argument.get_long().unwrap();
+            let env = argument.get_env().map(|env| env.to_string_lossy().into_owned());
+            let expected = format!("VISAVIS_{}", name.replace('-', "_").to_uppercase());
+            assert!(name == "print-config" || env == Some(expected), "{name}: {env:?}");
+        }
+    }
+
+    /// The names of all settings, as an unknown one is answered with.
+    fn setting_names() -> BTreeSet<String> {
+        let error = toml::from_str::<Config>("no-such-setting = 1").expect_err("unknown");
+        let text = error.message().to_owned();
+        let (_, names) = text.split_once("expected").unwrap();
+        names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_setting_and_every_metric_is_in_the_manual() {
+        let manual = include_str!("../../docs/operations.md");
+        for name in setting_names() {
+            assert!(
+                manual.contains(&format!("`{name}`")),
+                "operations.md lacks the setting {name}"
+            );
+        }
+        for name in crate::metrics::names() {
+            assert!(manual.contains(&format!("`{name}`")), "operations.md lacks the metric {name}");
+        }
+        let example = include_str!("../deploy/visavis-signaling.toml");
+        // With every example switched on, it must still be understood.
+        let lines = example.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let config: Config = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
+        config.connection_limits().unwrap();
+        for name in setting_names() {
+            assert!(text.contains(&format!("{name} =")), "the example lacks {name}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_say_why() {
+        let limits = |text| toml::from_str::<Config>(text).unwrap().connection_limits();
+        assert_eq!(limits("").unwrap(), ConnectionLimits::default());
+        for (text, says) in [
+            ("max-connections = 0", "max-connections is 0"),
+            ("max-connections-per-address = 0", "lets nobody in"),
+            ("handshake-seconds = 0", "take 1 to 3600"),
+        ] {
+            let error = limits(text).expect_err(text).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let alone: Config = toml::from_str("proxy-protocol = true").unwrap();
+        let error = alone.trusted_proxies().expect_err("of nobody").to_string();
+        assert!(error.contains("needs trusted-proxy"), "{error}");
+        for (text, says) in [
+            ("trusted-proxy = ['10.0.0.0/33']", "ADDRESS/BITS"),
+            ("allow-origin = ['friend.example']", "https://HOST"),
+            ("access-token = 'short'", "openssl rand"),
+        ] {
+            let error = toml::from_str::<Config>(text).expect_err(text).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_comes_from_a_setting_or_a_file_and_is_not_printed() {
+        let (file, _) = file("open-sesame\n");
+        let config =
+            Config { access_token_file: Some(file.path().to_owned()), ..Config::default() };
+        assert_eq!(config.required_token().unwrap().unwrap().expose(), "open-sesame");
+        let args = ServeArgs { access_token: Some("open-sesame".into()), ..ServeArgs::default() };
+        let given = args.settle().unwrap();
+        assert_eq!(given.required_token().unwrap().unwrap().expose(), "open-sesame");
+        assert!(given.to_toml().contains("(hidden)") && !given.to_toml().contains("sesame"));
+        let both = Config { access_token: given.access_token, ..config };
+        assert!(both.required_token().expect_err("two").to_string().contains("keep one"));
+        let missing = Config { access_token_file: Some("/nowhere".into()), ..Config::default() };
+        assert!(missing.required_token().expect_err("no file").to_string().contains("/nowhere"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     carrier::Guest,
+    metrics::{Metrics, Present},
     protocol::{ByeReason, ClientEvent, EventError, RoomName, ServerEvent},
     room::{ConnectionId, Counts, Registry},
 };
@@ -32,6 +33,7 @@ const INBOX: usize = 256;
 pub(crate) struct Hub {
     inbox: mpsc::Sender<Command>,
     counts: watch::Receiver<Counts>,
+    metrics: Arc<Metrics>,
 }
 
 /// The hub is gone: the server is stopping.
@@ -51,6 +53,8 @@ pub(crate) enum Outbound {
 #[derive(Debug, Clone)]
 pub(crate) struct Credit {
     _permit: Arc<OwnedSemaphorePermit>,
+    /// When its event was handed in.
+    pub(crate) received: Instant,
 }
 
 /// Why the hub ends a connection.
@@ -74,10 +78,14 @@ enum Command {
 
 impl Hub {
     /// Starts the hub's task, which ends after [`Self::stop`] once all connections are closed.
-    pub(crate) fn start(registry: Registry) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn start(
+        registry: Registry,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (counts_out, counts) = watch::channel(Counts::default());
-        (Self { inbox, counts }, task::Task::new(registry, counts_out).run(commands))
+        let task = task::Task::new(registry, counts_out, Arc::clone(&metrics));
+        (Self { inbox, counts, metrics }, task.run(commands))
     }
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
@@ -91,7 +99,9 @@ impl Hub {
         self.send(Command::Open { guest, outbox, reply }).await?;
         let id = id.await.map_err(|_| Stopped)?;
         let credits = Arc::new(Semaphore::new(CREDITS));
-        Ok((Connection { id, inbox: self.inbox.clone(), credits, open: true }, outbound))
+        let _present = self.metrics.count_client(guest.carrier);
+        let inbox = self.inbox.clone();
+        Ok((Connection { id, inbox, credits, open: true, _present }, outbound))
     }
 
     /// Serves `room` from now on.
@@ -113,6 +123,11 @@ impl Hub {
         self.send(Command::Stop).await
     }
 
+    /// What the server counts.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// How many there are of what, as of the hub's last event.
     pub(crate) fn counts(&self) -> Counts {
         *self.counts.borrow()
@@ -130,6 +145,7 @@ pub(crate) struct Connection {
     inbox: mpsc::Sender<Command>,
     credits: Arc<Semaphore>,
     open: bool,
+    _present: Present,
 }
 
 impl Connection {
@@ -145,7 +161,7 @@ impl Connection {
         event: Result<ClientEvent, EventError>,
     ) -> Result<(), Stopped> {
         let permit = Arc::clone(&self.credits).acquire_owned().await.map_err(|_| Stopped)?;
-        let credit = Credit { _permit: Arc::new(permit) };
+        let credit = Credit { _permit: Arc::new(permit), received: Instant::now() };
         let command = Command::Event { connection: self.id, event, credit };
         self.inbox.send(command).await.map_err(|_| Stopped)
     }

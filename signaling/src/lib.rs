@@ -3,29 +3,41 @@
 //! [`Server`] serves rooms and the page; [`client::Client`] keeps a connection to a server;
 //! [`probe()`] finds out whether one answers at an address.
 
+pub mod access;
 pub mod backoff;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod ice_servers;
 pub mod link;
+pub mod logging;
+pub mod origin;
 pub mod protocol;
+pub mod proxy;
 pub mod room;
 
+mod admission;
 mod carrier;
+mod files;
 mod hub;
 mod listen;
+mod metrics;
 mod page;
 mod probe;
 mod server;
 mod state_dir;
+mod subnet;
 
+pub use admission::{ConnectionLimits, Refusal};
 pub use carrier::{CarrierKind, Guest, Liveness};
 pub use client::{Client, ClientHandle, ClientOptions, ClientUpdate};
 pub use link::{CallLink, LinkError, ServerUrl, Target};
 pub use listen::{BindError, all_interfaces};
+pub use metrics::{Metrics, TurnCounters};
 pub use probe::{Probe, probe};
 pub use protocol::RoomName;
 pub use room::{Counts, RoomPolicy};
-pub use server::{Server, ServerHandle, ServerOptions, ServerStopped};
+pub use server::{Readiness, Server, ServerHandle, ServerOptions, ServerStopped};
 pub use state_dir::StateDir;
+pub use subnet::Subnet;

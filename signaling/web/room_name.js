@@ -27,7 +27,7 @@ export function parseRoom(typed, origin) {
       const url = new URL(typed.trim());
       const room = roomOfPath(url.pathname);
       if (!room) return null;
-      return url.origin === origin ? { room } : { elsewhere: `${url.origin}/room/${encodeURIComponent(room)}` };
+      return url.origin === origin ? { room } : { elsewhere: `${url.origin}/room/${encodeURIComponent(room)}${url.hash}` };
     } catch {
       return null;
     }

@@ -9,7 +9,13 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{self, protocol::WebSocketConfig},
+    tungstenite::{
+        self,
+        client::IntoClientRequest,
+        handshake::client::Request,
+        http::{HeaderValue, header::AUTHORIZATION},
+        protocol::WebSocketConfig,
+    },
 };
 
 use crate::{link::ServerUrl, protocol::RoomName};
@@ -77,6 +83,15 @@ pub enum Trouble {
         /// The room.
         room: RoomName,
     },
+    /// The server is for those who have its access token.
+    #[error(
+        "{0} lets only those in who have its access token: use the whole link you were given, or \
+         ask for a new one."
+    )]
+    AccessDenied(ServerUrl),
+    /// Too many connections come from here, or too fast.
+    #[error("{0} takes no more connections from your network just now: wait a while.")]
+    TooMany(ServerUrl),
     /// The seat was taken up by a newer connection.
     #[error("The call goes on in another window.")]
     Replaced,
@@ -85,11 +100,20 @@ pub enum Trouble {
 impl Trouble {
     /// Whether trying again may help.
     pub fn is_passing(&self) -> bool {
-        !matches!(self, Self::NotVisavis(_) | Self::RoomNotHosted { .. } | Self::Replaced)
+        !matches!(
+            self,
+            Self::NotVisavis(_)
+                | Self::RoomNotHosted { .. }
+                | Self::AccessDenied(_)
+                | Self::Replaced
+        )
     }
 }
 
-pub(super) async fn connect(server: &ServerUrl) -> Result<Socket, Trouble> {
+pub(super) async fn connect(
+    server: &ServerUrl,
+    access_token: Option<&str>,
+) -> Result<Socket, Trouble> {
     let stream = connect_tcp(server).await?;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
@@ -100,12 +124,27 @@ pub(super) async fn connect(server: &ServerUrl) -> Result<Socket, Trouble> {
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let address = format!("ws://{}/ws", server.authority());
-    let handshake = client_async_with_config(address, stream, Some(config));
+    let request = request(&address, access_token).map_err(|error| {
+        tracing::debug!(%error, "no WebSocket request can be made");
+        Trouble::NotVisavis(server.clone())
+    })?;
+    let handshake = client_async_with_config(request, stream, Some(config));
     match timeout(STEP_LIMIT, handshake).await {
         Ok(Ok((socket, _response))) => Ok(socket),
         Ok(Err(error)) => Err(trouble_of_handshake(server, &error)),
         Err(_) => Err(Trouble::NoAnswer(server.clone())),
     }
+}
+
+fn request(address: &str, access_token: Option<&str>) -> Result<Request, tungstenite::Error> {
+    let mut request = address.into_client_request()?;
+    if let Some(token) = access_token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|error| tungstenite::Error::HttpFormat(error.into()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
 }
 
 async fn connect_tcp(server: &ServerUrl) -> Result<TcpStream, Trouble> {
@@ -133,6 +172,12 @@ async fn connect_tcp(server: &ServerUrl) -> Result<TcpStream, Trouble> {
 fn trouble_of_handshake(server: &ServerUrl, error: &tungstenite::Error) -> Trouble {
     tracing::debug!(%error, "the WebSocket handshake failed");
     match error {
+        tungstenite::Error::Http(response) if response.status() == 401 => {
+            Trouble::AccessDenied(server.clone())
+        }
+        tungstenite::Error::Http(response) if response.status() == 429 => {
+            Trouble::TooMany(server.clone())
+        }
         tungstenite::Error::Http(response) if response.status().is_server_error() => {
             Trouble::InTrouble { server: server.clone(), status: response.status().as_u16() }
         }

@@ -76,7 +76,7 @@ impl Task {
         loop {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
-            let reason = match connect(&self.options.server).await {
+            let reason = match connect(&self.options.server, self.options.access_token.as_deref()).await {
                 Ok(socket) => {
                     self.socket = Some(socket.split());
                     self.tell(ClientUpdate::Connected).await?;

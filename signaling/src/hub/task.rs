@@ -1,11 +1,12 @@
 //! The hub's task: commands in, deliveries out.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use super::{CloseReason, Command, Credit, Outbound, sleep_until};
 use crate::{
+    metrics::{Asked, Metrics},
     protocol::ByeReason,
     room::{ConnectionId, Counts, Delivery, Registry},
 };
@@ -16,11 +17,16 @@ pub(super) struct Task {
     counts: watch::Sender<Counts>,
     last_id: u64,
     stopping: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Task {
-    pub(super) fn new(registry: Registry, counts: watch::Sender<Counts>) -> Self {
-        Self { registry, outboxes: HashMap::new(), counts, last_id: 0, stopping: false }
+    pub(super) fn new(
+        registry: Registry,
+        counts: watch::Sender<Counts>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { registry, outboxes: HashMap::new(), counts, last_id: 0, stopping: false, metrics }
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -56,12 +62,14 @@ impl Task {
                 }
             }
             Command::Event { connection, event, credit } => {
+                let asked = Asked::from(&event);
                 let deliveries = match event {
                     Ok(event) => self.registry.handle_event(connection, event, now),
                     Err(error) => {
                         vec![Delivery::Event { to: connection, event: error.into() }]
                     }
                 };
+                self.metrics.count_answers(connection, asked, &deliveries);
                 self.deliver(deliveries, Some(&credit));
             }
             Command::Closed { connection, reason } => {
@@ -115,6 +123,7 @@ impl Task {
             return;
         }
         tracing::info!(connection = connection.0, "dropped: does not take what it is told");
+        self.metrics.count_ending("stuck");
         let deliveries = self.registry.handle_closed(connection, ByeReason::Lost, Instant::now());
         self.deliver(deliveries, None);
     }
@@ -131,7 +140,7 @@ mod tests {
     };
 
     fn hub() -> Hub {
-        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]));
+        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]), Arc::default());
         tokio::spawn(task);
         hub
     }
@@ -197,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopped_hub_closes_everyone_and_ends() {
-        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]));
+        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]), Arc::default());
         let task = tokio::spawn(task);
         let (connection, mut outbound) = hub.open(GUEST).await.unwrap();
         hub.stop().await.unwrap();

@@ -1,6 +1,6 @@
 //! Accepts connections and speaks HTTP on them.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::{
@@ -18,8 +18,13 @@ use tokio::{
     time::sleep,
 };
 
-/// A request's head must be there within this.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+use super::{entrance::Entrance, stream::Admitted};
+
+/// The longest request line and headers together; browsers send one or two KiB.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// What HTTP may keep in memory of a connection's incoming bytes.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// After a failed accept (the process has too many open files): wait, or it fails at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -28,6 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn accept(
     listener: TcpListener,
     router: Router,
+    entrance: Arc<Entrance>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -36,7 +42,9 @@ pub(super) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     tracing::debug!(%address, "accepted");
-                    connections.spawn(serve(stream, address, router.clone(), stopping.clone()));
+                    let Some(stream) = entrance.admit(stream, address) else { continue };
+                    let (router, entrance) = (router.clone(), Arc::clone(&entrance));
+                    connections.spawn(serve(stream, address, router, entrance, stopping.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -56,22 +64,32 @@ pub(super) async fn accept(
 pub(super) struct RemoteAddress(pub(super) SocketAddr);
 
 async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
+    mut stream: Admitted<TcpStream>,
+    peer: SocketAddr,
     router: Router,
+    entrance: Arc<Entrance>,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Signaling is small messages; none should wait for the next.
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.get_ref().set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    let address = tokio::select! {
+        address = entrance.identify(&mut stream, peer) => address,
+        _ = stopping.changed() => None,
+    };
+    let Some(address) = address else { return };
+    let pass = Arc::clone(stream.pass());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(RemoteAddress(address));
+        request.extensions_mut().insert(Arc::clone(&pass));
         TowerToHyperService::new(router.clone()).call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(entrance.handshake)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -1,6 +1,9 @@
 //! Which request goes where.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -12,7 +15,11 @@ use axum::{
 };
 use tokio::sync::mpsc;
 
-use super::accept::RemoteAddress;
+use super::{
+    accept::RemoteAddress,
+    guard::{Guard, guard},
+    health::{self, Health},
+};
 use crate::{
     carrier::{self, CarrierKind, Guest, Liveness},
     hub::Hub,
@@ -28,19 +35,26 @@ const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub(super) struct Routes {
     pub(super) hub: Hub,
     pub(super) liveness: Liveness,
+    pub(super) guard: Arc<Guard>,
+    pub(super) health: Health,
     /// Held by every WebSocket's task until its very end.
     pub(super) alive: mpsc::Sender<()>,
 }
 
 pub(super) fn router(routes: Routes) -> Router {
+    let operators = health::router(routes.health.clone());
+    let guarding = middleware::from_fn_with_state(Arc::clone(&routes.guard), guard);
     Router::new()
         .route("/", get(page::index))
         .route("/room/{name}", get(page::room))
         .route("/visavis", get(identify))
         .route("/ws", get(websocket))
         .fallback(page::asset)
-        .layer(middleware::from_fn(page::guard))
         .with_state(routes)
+        .merge(operators)
+        .layer(middleware::from_fn(page::guard))
+        // Last, so that it is asked first.
+        .layer(guarding)
 }
 
 async fn identify() -> Response {
