@@ -20,7 +20,8 @@ struct App {
 impl App {
     fn start(server: impl Into<ServerUrl>, give_up_after: Option<u32>) -> Self {
         let room = "tea".parse().unwrap();
-        let options = ClientOptions { server: server.into(), room, give_up_after, access_token: None };
+        let options =
+            ClientOptions { server: server.into(), room, give_up_after, access_token: None };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
     }

@@ -76,19 +76,20 @@ impl Task {
         loop {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
-            let reason = match connect(&self.options.server, self.options.access_token.as_deref()).await {
-                Ok(socket) => {
-                    self.socket = Some(socket.split());
-                    self.tell(ClientUpdate::Connected).await?;
-                    let (reason, was_seated) = self.talk().await?;
-                    if was_seated {
-                        attempt = 0;
-                        backoff.reset();
+            let reason =
+                match connect(&self.options.server, self.options.access_token.as_deref()).await {
+                    Ok(socket) => {
+                        self.socket = Some(socket.split());
+                        self.tell(ClientUpdate::Connected).await?;
+                        let (reason, was_seated) = self.talk().await?;
+                        if was_seated {
+                            attempt = 0;
+                            backoff.reset();
+                        }
+                        reason
                     }
-                    reason
-                }
-                Err(reason) => reason,
-            };
+                    Err(reason) => reason,
+                };
             let exhausted = self.options.give_up_after.is_some_and(|limit| attempt >= limit);
             if exhausted || !reason.is_passing() {
                 return self.tell(ClientUpdate::Refused { reason }).await;
