@@ -16,7 +16,7 @@ use prometheus_client::{
 use crate::{admission::Refusal, carrier::CarrierKind, room::Counts};
 
 pub(crate) use tally::Asked;
-pub use turn::TurnCounters;
+pub use turn::TurnFigures;
 
 /// What `/metrics` is served as (OpenMetrics 1.0, which Prometheus reads).
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,7 +54,7 @@ pub struct Metrics {
     messages: Counter,
     bytes: Counter,
     latency: Histogram,
-    turn: Arc<TurnCounters>,
+    turn: Arc<turn::Turn>,
 }
 
 impl Metrics {
@@ -106,13 +106,13 @@ impl Metrics {
         let help = "From a message's arrival until it is written to the other seat";
         ours.register_with_unit("relay", help, Unit::Seconds, m.latency.clone());
         registry.register_collector(Box::new(Arc::clone(&m.turn)));
-        registry.register_collector(Box::new(process::Process::default()));
+        registry.register_collector(Box::new(process::Process));
         Self { registry, ..metrics }
     }
 
-    /// For whoever relays media.
-    pub fn turn(&self) -> Arc<TurnCounters> {
-        Arc::clone(&self.turn)
+    /// Tells also what a relay of media counts: `read` is asked whenever somebody looks.
+    pub fn watch_turn(&self, read: impl Fn() -> TurnFigures + Send + Sync + 'static) {
+        self.turn.watch(read);
     }
 
     /// Everything, as Prometheus reads it.
@@ -193,6 +193,12 @@ pub(crate) fn names() -> Vec<String> {
     metrics.resumes.inc("outcome", "x");
     metrics.errors.inc("code", "x");
     metrics.count_relayed(1, Some(Instant::now()));
+    let some = vec![("x", 1)];
+    metrics.watch_turn(move || TurnFigures {
+        refused: some.clone(),
+        dropped: some.clone(),
+        ..TurnFigures::default()
+    });
     let text = metrics.text(Counts::default(), 0);
     text.lines()
         .filter(|line| !line.starts_with('#'))
@@ -224,7 +230,13 @@ mod tests {
         metrics.count_refusal(Refusal::Share);
         metrics.count_relayed(100, Some(Instant::now()));
         metrics.count_ending("left");
-        metrics.turn().allocations.store(3, std::sync::atomic::Ordering::Relaxed);
+        assert!(metrics.text(Counts::default(), 0).contains("visavis_turn_allocations 0"));
+        metrics.watch_turn(|| TurnFigures {
+            allocations: 3,
+            bytes_to_peers: 1000,
+            refused: vec![("forged", 2)],
+            ..TurnFigures::default()
+        });
         let counts = Counts { connections: 5, rooms: 2, seats: 3 };
         let text = metrics.text(counts, 7);
         for line in [
@@ -238,6 +250,8 @@ mod tests {
             "visavis_message_bytes_total 100",
             "visavis_relay_seconds_count 1",
             "visavis_turn_allocations 3",
+            "visavis_turn_bytes_total{direction=\"to-peers\"} 1000",
+            "visavis_turn_refusals_total{reason=\"forged\"} 2",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

@@ -107,9 +107,14 @@ pub fn asker(
 /// Whether a page of `origin` was served under the name `host`. Without a port, `host` means
 /// the default one of the scheme.
 fn is_same(origin: &str, host: Option<&str>, https: Option<bool>) -> bool {
-    let (Ok(origin), Some(host)) = (Url::parse(origin), host) else {
+    let (Ok(url), Some(host)) = (Url::parse(origin), host) else {
         return false;
     };
+    // Browsers write it in one way only.
+    if !url.origin().ascii_serialization().eq_ignore_ascii_case(origin) {
+        return false;
+    }
+    let origin = url;
     let scheme = origin.scheme();
     if !matches!((scheme, https), ("http", None | Some(false)) | ("https", None | Some(true))) {
         return false;
@@ -162,6 +167,9 @@ mod tests {
             ("http://evil.example", "tea.example@evil.example"),
             ("http://evil.example", "evil.example/tea.example"),
             ("file://", ""),
+            ("http:/tea.example", "tea.example"),
+            ("http://tea.example/", "tea.example"),
+            ("http://user@tea.example", "tea.example"),
             ("chrome-extension://abc", "abc"),
         ] {
             assert_eq!(ask(origin, host), Asker::Stranger, "{origin} at {host}");

@@ -6,7 +6,7 @@ use std::fmt::Error;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 /// Reads `/proc/self`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Process;
 
 #[cfg(not(target_os = "linux"))]

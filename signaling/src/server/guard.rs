@@ -192,3 +192,31 @@ impl http_body::Body for Timely {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_an_error_and_one_that_comes_is_whole() {
+        let within = Duration::from_secs(10);
+        let whole = Body::new(Timely::new(Body::from("all of it"), within));
+        assert_eq!(axum::body::to_bytes(whole, 100).await.unwrap(), "all of it");
+        let never =
+            Body::from_stream(futures_util::stream::pending::<Result<Bytes, axum::Error>>());
+        let started = tokio::time::Instant::now();
+        let error = axum::body::to_bytes(Body::new(Timely::new(never, within)), 100).await;
+        assert!(error.expect_err("too late").to_string().contains("in time"));
+        assert_eq!(started.elapsed(), within);
+    }
+
+    #[test]
+    fn only_the_addresses_of_rooms_are_guarded() {
+        for path in ["/ws", "/socket.io/", "/socket.io/x"] {
+            assert!(is_carrier(path), "{path}");
+        }
+        for path in ["/", "/room/tea", "/visavis", "/socket.io/socket.io.js", "/wsx", "/ws/"] {
+            assert!(!is_carrier(path), "{path}");
+        }
+    }
+}
