@@ -166,12 +166,8 @@ impl Engine {
             Ok(both) => both,
             Err(reason) => return Some(Input::ServerRefused(reason)),
         };
-        let options = ClientOptions {
-            server,
-            room,
-            give_up_after: self.give_up_after,
-            access_token: None,
-        };
+        let options =
+            ClientOptions { server, room, give_up_after: self.give_up_after, access_token: None };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;

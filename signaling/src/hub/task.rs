@@ -123,7 +123,6 @@ impl Task {
             return;
         }
         tracing::info!(connection = connection.0, "dropped: does not take what it is told");
-        self.metrics.count_ending("stuck");
         let deliveries = self.registry.handle_closed(connection, ByeReason::Lost, Instant::now());
         self.deliver(deliveries, None);
     }

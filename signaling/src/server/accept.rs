@@ -41,8 +41,8 @@ pub(super) async fn accept(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    tracing::debug!(%address, "accepted");
                     let Some(stream) = entrance.admit(stream, address) else { continue };
+                    tracing::debug!(tcp = stream.pass().id(), %address, "accepted");
                     let (router, entrance) = (router.clone(), Arc::clone(&entrance));
                     connections.spawn(serve(stream, address, router, entrance, stopping.clone()));
                 }
@@ -70,9 +70,10 @@ async fn serve(
     entrance: Arc<Entrance>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let tcp = stream.pass().id();
     // Signaling is small messages; none should wait for the next.
     if let Err(error) = stream.get_ref().set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
+        tracing::debug!(tcp, %error, "no TCP_NODELAY");
     }
     let address = tokio::select! {
         address = entrance.identify(&mut stream, peer) => address,
@@ -104,6 +105,6 @@ async fn serve(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "an HTTP connection failed");
+        tracing::debug!(tcp, %error, "an HTTP connection failed");
     }
 }

@@ -88,7 +88,7 @@ impl Entrance {
             Ok(Ok(client)) => client.unwrap_or(peer),
             Ok(Err(error)) => {
                 self.metrics.count_refused("preamble");
-                tracing::warn!(%error, "a trusted proxy's connection was dropped");
+                tracing::warn!(tcp = stream.pass().id(), %error, "a trusted proxy's connection was dropped");
                 return None;
             }
             Err(_) => {
@@ -100,7 +100,7 @@ impl Entrance {
             return Some(client);
         }
         if let Err(refusal) = stream.pass().charge(client.ip(), true) {
-            tracing::debug!(address = %client, %refusal, "refused");
+            tracing::debug!(tcp = stream.pass().id(), address = %client, %refusal, "refused");
             // Its limit is the socket buffer's: it is written at once or not at all.
             let _ = timeout(LINGER, stream.write_all(answer(refusal).as_bytes())).await;
             let _ = timeout(LINGER, linger(stream)).await;

@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -15,6 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Gate {
     admission: Mutex<Admission>,
+    admitted: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -22,19 +26,25 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct Pass {
     gate: Arc<Gate>,
+    /// Counts TCP connections, for the log.
+    id: u64,
     /// On whose account the connection goes just now.
     client: Mutex<Option<IpAddr>>,
 }
 
 impl Gate {
     pub(super) fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { admission: Mutex::new(Admission::new(limits)), metrics })
+        let admission = Mutex::new(Admission::new(limits));
+        Arc::new(Self { admission, admitted: AtomicU64::new(0), metrics })
     }
 
     /// Takes a place for a connection from `peer`, on nobody's account yet.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Pass, Refusal> {
         match self.admission().take_place(peer) {
-            Ok(()) => Ok(Pass { gate: Arc::clone(self), client: Mutex::new(None) }),
+            Ok(()) => {
+                let id = self.admitted.fetch_add(1, Relaxed) + 1;
+                Ok(Pass { gate: Arc::clone(self), id, client: Mutex::new(None) })
+            }
             Err(refusal) => {
                 self.metrics.count_refusal(refusal);
                 Err(refusal)
@@ -54,6 +64,11 @@ impl Gate {
 }
 
 impl Pass {
+    /// Names the TCP connection in the log; a client's own number is another.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// From now on the connection goes on `client`'s account; `new` counts for its rate.
     pub(super) fn charge(&self, client: IpAddr, new: bool) -> Result<(), Refusal> {
         let mut charged = self.charged();
