@@ -42,7 +42,7 @@ impl By {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    websocket: Gauge,
+    connections: Family<Label, Gauge>,
     tcp: Gauge,
     rooms: Gauge,
     seats: Gauge,
@@ -61,10 +61,8 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let connections = Family::<Label, Gauge>::default();
-        let websocket = connections.get_or_create_owned(&[("carrier", Cow::Borrowed("websocket"))]);
         let metrics = Self {
-            websocket,
+            connections: Family::default(),
             tcp: Gauge::default(),
             rooms: Gauge::default(),
             seats: Gauge::default(),
@@ -83,7 +81,8 @@ impl Metrics {
         let ours = registry.sub_registry_with_prefix("visavis");
         ours.register("build", "The version that runs", Info::new(version));
         let m = &metrics;
-        ours.register("connections", "Clients connected, by carrier", connections);
+        m.carrier(CarrierKind::WebSocket);
+        ours.register("connections", "Clients connected, by carrier", m.connections.clone());
         ours.register("tcp_connections", "TCP connections open", m.tcp.clone());
         ours.register("rooms", "Rooms with somebody in them", m.rooms.clone());
         ours.register("seats", "Seats taken", m.seats.clone());
@@ -156,11 +155,17 @@ impl Metrics {
         }
     }
 
+    /// There from the start, so that nobody connected is 0 and not nothing.
+    fn carrier(&self, carrier: CarrierKind) -> Gauge {
+        let name = match carrier {
+            CarrierKind::WebSocket => "websocket",
+        };
+        self.connections.get_or_create_owned(&[("carrier", Cow::Borrowed(name))])
+    }
+
     /// Counts a client until what is returned is dropped.
     pub(crate) fn count_client(&self, carrier: CarrierKind) -> Present {
-        let gauge = match carrier {
-            CarrierKind::WebSocket => self.websocket.clone(),
-        };
+        let gauge = self.carrier(carrier);
         gauge.inc();
         Present(gauge)
     }
