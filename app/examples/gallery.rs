@@ -165,7 +165,9 @@ impl Options {
             "joining" => Phase::Joining { room: room.clone() },
             "waiting" => Phase::Waiting { room: room.clone(), invite: Some(link) },
             "alone" => Phase::Waiting { room: room.clone(), invite: None },
-            "call" | "muted" | "phone" => Phase::InCall { room: room.clone(), since },
+            "call" | "muted" | "phone" => {
+                Phase::InCall { room: room.clone(), since, server_lost: false }
+            }
             "connecting" => Phase::Connecting { room: room.clone() },
             "reconnecting" => Phase::Reconnecting { room: room.clone() },
             _ => Phase::Lobby,

@@ -2,14 +2,21 @@
 //! effects to perform, in order; ids mark connections, and what belongs to an older one is
 //! dropped.
 
+mod effect;
+mod input;
+
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use visavis_media::peer::{Candidate, IceServer, PeerEvent};
-use visavis_signaling::protocol::{ByeReason, ServerEvent};
+use visavis_media::peer::{IceServer, PeerEvent};
+use visavis_signaling::protocol::{ByeReason, PeerId, Role, ServerEvent};
+
+pub use self::effect::{Effect, End};
+pub use self::input::Input;
 
 use crate::negotiation::{Act, Negotiation};
+use crate::news::News;
 use crate::peer_message::PeerMessage;
 use crate::snapshot::{Peer, Phase};
 
@@ -22,149 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// What failed is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(3);
 
-/// A server notices a dead connection within this time.
-const GHOSTS_STAY: Duration = Duration::from_secs(25);
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// Start a call on our own server.
-    Host {
-        /// The room's name.
-        room: String,
-    },
-    /// Join a call elsewhere.
-    Join {
-        /// The server's address.
-        server: String,
-        /// The room's name.
-        room: String,
-        /// The link to pass on.
-        invite: Option<String>,
-    },
-    /// Leave, from wherever we are.
-    HangUp,
-    /// Our server runs: reach it here, invite with this link.
-    Hosted {
-        /// For ourselves.
-        server: String,
-        /// For others.
-        invite: Option<String>,
-    },
-    /// Our server does not run.
-    HostFailed(String),
-    /// From the server.
-    Server(ServerEvent),
-    /// The connection to the server broke; the client tries again by itself.
-    ServerLost(String),
-    /// The server cannot be used at all.
-    ServerRefused(String),
-    /// Camera and microphone are there, or known to be absent.
-    SourcesSettled,
-    /// What is switched on here.
-    LocalState {
-        /// The microphone.
-        audio: bool,
-        /// The camera.
-        video: bool,
-    },
-    /// Our name, for whom we meet next.
-    Name(String),
-    /// From a connection.
-    Peer(ConnectionId, PeerEvent),
-    /// [`Effect::Offer`] was done.
-    OfferMade(ConnectionId, String),
-    /// [`Effect::Answer`] was done.
-    AnswerMade(ConnectionId, String),
-    /// [`Effect::AcceptAnswer`] was done.
-    AnswerAccepted(ConnectionId),
-    /// What the other end sent cannot be used on a connection, for this reason.
-    ConnectionRefused(ConnectionId, String),
-    /// Nothing can be set up at our end, for this reason.
-    SetupFailed(ConnectionId, String),
-    /// It is time: see [`Call::poll_timeout`].
-    Timeout,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Start our server for this room.
-    StartServer(String),
-    /// Connect to a server and take a seat.
-    Dial {
-        /// The server's address.
-        server: String,
-        /// The room's name.
-        room: String,
-    },
-    /// Ask for a seat again after a while.
-    Knock(Duration),
-    /// Leave the room and the server; if it is our own, stop it afterwards.
-    HangUpLine,
-    /// Tell the other end.
-    Send(PeerMessage),
-    /// Make a connection.
-    Open(ConnectionId, Vec<IceServer>),
-    /// Close it.
-    Close(ConnectionId),
-    /// Offer on it.
-    Offer(ConnectionId),
-    /// Take the offer back.
-    Rollback(ConnectionId),
-    /// Answer this offer on it.
-    Answer(ConnectionId, String),
-    /// Apply this answer to it.
-    AcceptAnswer(ConnectionId, String),
-    /// Add the other end's candidate to it.
-    AddCandidate(ConnectionId, Candidate),
-    /// It is connected: let media flow.
-    StartSending(ConnectionId),
-    /// Whether the other end's camera is on.
-    PeerSendsVideo(ConnectionId, bool),
-    /// Tell the user.
-    Tell(News),
-    /// Back in the lobby.
-    Ended(End),
-}
-
-/// What the user is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// Both seats are taken.
-    RoomFull(String),
-    /// The other one left on purpose.
-    PeerLeft(String),
-    /// The other one's connection broke.
-    PeerLost(String),
-    /// The server cannot be reached.
-    ServerLost(String),
-    /// The server refused us, in its words.
-    ServerRefused(String),
-    /// Our own server does not start.
-    HostFailed(String),
-    /// The path to the other end is dead; what was tried says the reason.
-    PathFailed,
-    /// What the other end sent could not be used.
-    PeerRefused(String),
-    /// Nothing can be set up at our end.
-    SetupFailed(String),
-    /// From the server, for people.
-    Server(String),
-}
-
-/// Why a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// On our wish.
-    HungUp,
-    /// Both seats were taken.
-    RoomFull,
-    /// The server refused us or cannot be used.
-    ServerRefused,
-    /// Our own server does not start.
-    HostFailed,
-}
+/// A server notices a dead connection and gives its seat away within this time.
+const GHOSTS_STAY: Duration = Duration::from_secs(50);
 
 /// The machine.
 pub struct Call {
@@ -176,6 +42,10 @@ pub struct Call {
     last_connection: ConnectionId,
     ice_servers: Vec<IceServer>,
     peer: Option<Peer>,
+    peer_id: Option<PeerId>,
+    /// We have a seat, and the connection to the server that keeps it.
+    seated: bool,
+    path: Path,
     since: Option<Instant>,
     ready_at: Option<Instant>,
     connected_at: Option<Instant>,
@@ -183,11 +53,23 @@ pub struct Call {
     audio: bool,
     video: bool,
     said_lost: bool,
+    /// The path died while there was no server to make a new one with.
+    restart: bool,
     /// The room has been full since then, probably with our own ghost.
     full_since: Option<Instant>,
     /// The initiator begins anew then, if nothing has come of what was begun.
     retry_at: Option<Instant>,
     random: StdRng,
+}
+
+/// How media gets to the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    /// Not yet.
+    Unknown,
+    Up,
+    /// It did, and does not now.
+    Down,
 }
 
 impl Call {
@@ -202,6 +84,9 @@ impl Call {
             last_connection: 0,
             ice_servers: vec![],
             peer: None,
+            peer_id: None,
+            seated: false,
+            path: Path::Unknown,
             since: None,
             ready_at: None,
             connected_at: None,
@@ -209,6 +94,7 @@ impl Call {
             audio: false,
             video: false,
             said_lost: false,
+            restart: false,
             full_since: None,
             retry_at: None,
             random: StdRng::seed_from_u64(seed),
@@ -327,23 +213,20 @@ impl Call {
         self.said_lost = false;
         match event {
             ServerEvent::Created { .. } => {
-                let acts = self.negotiation.handle_parted();
-                let effects = self.perform(acts);
-                self.part();
-                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
-                effects
+                self.seated = true;
+                self.lose_peer(room)
             }
-            ServerEvent::Join { .. } => self.meet(true, room, now),
-            ServerEvent::Joined { .. } => self.meet(false, room, now),
+            ServerEvent::Join { id, .. } => self.meet(true, id, room, now),
+            ServerEvent::Joined { peer, .. } => {
+                self.seated = true;
+                self.meet(false, peer, room, now)
+            }
+            ServerEvent::Resumed { role, peer, ice_servers, .. } => {
+                self.ice_servers = usable(ice_servers);
+                self.handle_resumed(role, peer, room, now)
+            }
             ServerEvent::Ready { ice_servers } => {
-                self.ice_servers = ice_servers
-                    .into_iter()
-                    .map(|server| IceServer {
-                        urls: server.urls,
-                        username: server.username.unwrap_or_default(),
-                        credential: server.credential.unwrap_or_default(),
-                    })
-                    .collect();
+                self.ice_servers = usable(ice_servers);
                 vec![]
             }
             ServerEvent::Full { retry_ms, .. } => self.handle_full(room, retry_ms, now),
@@ -358,10 +241,7 @@ impl Call {
                 let Some(peer) = self.peer.clone() else {
                     return vec![];
                 };
-                let acts = self.negotiation.handle_parted();
-                let mut effects = self.perform(acts);
-                self.part();
-                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
+                let mut effects = self.lose_peer(room);
                 effects.push(Effect::Tell(match reason {
                     ByeReason::Left | ByeReason::Replaced => News::PeerLeft(peer.name),
                     ByeReason::Lost => News::PeerLost(peer.name),
@@ -376,17 +256,61 @@ impl Call {
                 }
                 _ => vec![Effect::Tell(News::Server(message))],
             },
-            ServerEvent::Resumed { .. }
-            | ServerEvent::IpAddr { .. }
-            | ServerEvent::Pong
-            | ServerEvent::Unknown => vec![],
+            ServerEvent::IpAddr { .. } | ServerEvent::Pong | ServerEvent::Unknown => vec![],
         }
     }
 
-    /// After a lost connection our own ghost may hold the seat for a while yet.
+    /// Our seat is ours again, after the connection to the server was lost.
+    fn handle_resumed(
+        &mut self,
+        role: Role,
+        peer: Option<PeerId>,
+        room: String,
+        now: Instant,
+    ) -> Vec<Effect> {
+        self.seated = true;
+        self.full_since = None;
+        match peer {
+            Some(peer) if self.peer_id.as_ref() == Some(&peer) => {
+                self.show(room);
+                if std::mem::take(&mut self.restart) { self.begin_anew() } else { vec![] }
+            }
+            // Came while we were away.
+            Some(peer) => self.meet(role == Role::Initiator, peer, room, now),
+            None => {
+                let lost = self.peer.take().map(|peer| News::PeerLost(peer.name));
+                let mut effects = self.lose_peer(room);
+                effects.extend(lost.map(Effect::Tell));
+                effects
+            }
+        }
+    }
+
+    /// Nobody sits opposite any more.
+    fn lose_peer(&mut self, room: String) -> Vec<Effect> {
+        let acts = self.negotiation.handle_parted();
+        let effects = self.perform(acts);
+        self.part();
+        self.show(room);
+        effects
+    }
+
+    /// Settles the phase, inside `room`.
+    fn show(&mut self, room: String) {
+        self.phase = match (&self.peer, self.path, self.since) {
+            (None, ..) if self.seated => Phase::Waiting { room, invite: self.invite.clone() },
+            (Some(_), Path::Up, Some(since)) => {
+                Phase::InCall { room, since, server_lost: !self.seated }
+            }
+            (Some(_), Path::Unknown, _) if self.seated => Phase::Connecting { room },
+            _ => Phase::Reconnecting { room },
+        }
+    }
+
+    /// After a lost connection our own seat may be held for our ghost a while yet.
     fn handle_full(&mut self, room: String, retry_ms: u64, now: Instant) -> Vec<Effect> {
         let since = *self.full_since.get_or_insert(now);
-        let ghost = matches!(self.phase, Phase::Reconnecting { .. });
+        let ghost = !matches!(self.phase, Phase::Joining { .. });
         if ghost && now.saturating_duration_since(since) < GHOSTS_STAY {
             let after = Duration::from_millis(retry_ms.clamp(500, 5_000));
             return vec![Effect::Knock(after)];
@@ -415,20 +339,26 @@ impl Call {
             return vec![];
         }
         self.retry_at = None;
+        self.begin_anew()
+    }
+
+    /// A fresh connection in the same call, if it is ours to begin one.
+    fn begin_anew(&mut self) -> Vec<Effect> {
         let mark = self.mark();
         let acts = self.negotiation.handle_failed(&mark);
         self.perform(acts)
     }
 
     /// Someone took the other seat, or we took the second one.
-    fn meet(&mut self, initiator: bool, room: String, now: Instant) -> Vec<Effect> {
+    fn meet(&mut self, initiator: bool, peer: PeerId, room: String, now: Instant) -> Vec<Effect> {
         let hello = PeerMessage::Hello { name: self.name.clone() };
         let acts = self.negotiation.handle_met(initiator, [hello, self.state()]);
         let effects = self.perform(acts);
         self.part();
         self.peer = Some(Peer { name: String::new(), audio: true, video: true });
+        self.peer_id = Some(peer);
         self.ready_at = Some(now);
-        self.phase = Phase::Connecting { room };
+        self.show(room);
         effects
     }
 
@@ -448,10 +378,7 @@ impl Call {
             PeerMessage::Bye => {
                 // The tutorial's page says it before it goes; the server's `bye` follows.
                 let name = peer.name.clone();
-                let acts = self.negotiation.handle_parted();
-                effects.extend(self.perform(acts));
-                self.part();
-                self.phase = Phase::Waiting { room, invite: self.invite.clone() };
+                effects.extend(self.lose_peer(room));
                 effects.push(Effect::Tell(News::PeerLeft(name)));
             }
             _ => {}
@@ -473,22 +400,29 @@ impl Call {
             }
             PeerEvent::Connected => {
                 self.retry_at = None;
-                let since = *self.since.get_or_insert(now);
+                self.restart = false;
+                self.path = Path::Up;
+                self.since.get_or_insert(now);
                 self.connected_at.get_or_insert(now);
-                self.phase = Phase::InCall { room, since };
+                self.show(room);
                 let sends = self.peer.as_ref().is_none_or(|peer| peer.video);
                 vec![Effect::StartSending(id), Effect::PeerSendsVideo(id, sends)]
             }
             PeerEvent::Disconnected => {
-                self.phase = Phase::Reconnecting { room };
+                self.path = Path::Down;
+                self.show(room);
                 vec![]
             }
             PeerEvent::Failed => {
-                self.phase = Phase::Reconnecting { room };
-                let mark = self.mark();
-                let acts = self.negotiation.handle_failed(&mark);
+                self.path = Path::Down;
+                self.show(room);
                 let mut effects = vec![Effect::Tell(News::PathFailed)];
-                effects.extend(self.perform(acts));
+                if self.seated {
+                    effects.extend(self.begin_anew());
+                } else {
+                    // A new one needs the server, and its fresh relays.
+                    self.restart = true;
+                }
                 effects
             }
         }
@@ -498,8 +432,9 @@ impl Call {
         let Some(room) = self.room() else {
             return vec![];
         };
+        self.seated = false;
         if !matches!(self.phase, Phase::Joining { .. }) {
-            self.phase = Phase::Reconnecting { room };
+            self.show(room);
         }
         // Said once, not at every attempt.
         if std::mem::replace(&mut self.said_lost, true) {
@@ -526,6 +461,9 @@ impl Call {
 
     fn part(&mut self) {
         self.peer = None;
+        self.peer_id = None;
+        self.path = Path::Unknown;
+        self.restart = false;
         self.since = None;
         self.ready_at = None;
         self.connected_at = None;
@@ -552,6 +490,7 @@ impl Call {
         let mut effects = self.perform(acts);
         self.part();
         self.phase = Phase::Lobby;
+        self.seated = false;
         self.said_lost = false;
         self.invite = None;
         self.hosting = false;
@@ -591,6 +530,18 @@ impl Call {
     fn mark(&mut self) -> String {
         format!("{:016x}", self.random.random::<u64>())
     }
+}
+
+/// As the transport wants them.
+fn usable(servers: Vec<visavis_signaling::protocol::IceServer>) -> Vec<IceServer> {
+    servers
+        .into_iter()
+        .map(|server| IceServer {
+            urls: server.urls,
+            username: server.username.unwrap_or_default(),
+            credential: server.credential.unwrap_or_default(),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -55,10 +55,26 @@ impl Story {
         self.server(ServerEvent::Created { room: room(), id: id("a"), resume: None })
     }
 
+    fn resumed(&mut self, role: Role, peer: Option<&str>) -> Vec<Effect> {
+        self.server(ServerEvent::Resumed {
+            room: room(),
+            id: id("a"),
+            role,
+            peer: peer.map(id),
+            last_seq: 0,
+            resume: "t".to_owned(),
+            ice_servers: vec![visavis_signaling::protocol::IceServer {
+                urls: vec!["turn:fresh".to_owned()],
+                username: None,
+                credential: None,
+            }],
+        })
+    }
+
     fn first_and_met(&mut self) -> Vec<Effect> {
         self.join();
         self.created();
-        let effects = self.server(ServerEvent::Join { room: room(), id: id("b") });
+        let effects = self.server(ServerEvent::Join { room: room(), id: id("b"), resume: None });
         self.server(ServerEvent::Ready { ice_servers: vec![] });
         effects
     }
@@ -69,6 +85,14 @@ impl Story {
         self.server(joined);
         self.server(ServerEvent::Ready { ice_servers: vec![] });
     }
+}
+
+fn in_call() -> Story {
+    let mut story = Story::new();
+    story.first_and_met();
+    story.says(hello());
+    story.handle(Input::Peer(1, PeerEvent::Connected));
+    story
 }
 
 fn hello() -> Value {
@@ -140,7 +164,7 @@ fn a_reloaded_tab_is_a_new_peer_and_a_new_connection() {
     assert_eq!(told(&effects), [&News::PeerLeft("韩梅梅".to_owned())]);
     story.created();
     assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
-    story.server(ServerEvent::Join { room: room(), id: id("c") });
+    story.server(ServerEvent::Join { room: room(), id: id("c"), resume: None });
     assert_eq!(story.says(hello()), [Effect::Open(2, vec![]), Effect::Offer(2)]);
     assert_eq!(story.handle(Input::Peer(1, PeerEvent::Failed)), [], "of the old connection");
 }
@@ -152,7 +176,7 @@ fn who_stays_becomes_the_initiator() {
     story.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
     story.server(ServerEvent::Bye { id: id("b"), reason: ByeReason::Lost });
     story.created();
-    story.server(ServerEvent::Join { room: room(), id: id("c") });
+    story.server(ServerEvent::Join { room: room(), id: id("c"), resume: None });
     assert_eq!(story.call.initiator(), Some(true));
     assert_eq!(story.says(hello()), [Effect::Open(2, vec![]), Effect::Offer(2)]);
 }
@@ -176,9 +200,59 @@ fn a_lost_server_is_said_once_and_the_call_stays() {
     let effects = story.handle(Input::ServerLost("refused".to_owned()));
     assert_eq!(told(&effects).len(), 1);
     assert!(story.handle(Input::ServerLost("refused".to_owned())).is_empty());
-    assert!(matches!(story.call.phase(), Phase::Reconnecting { .. }));
+    assert!(matches!(story.call.phase(), Phase::InCall { server_lost: true, .. }));
     story.created();
     assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
+}
+
+#[test]
+fn a_resumed_seat_leaves_the_call_as_it_was() {
+    let mut story = in_call();
+    story.handle(Input::ServerLost("restarts".to_owned()));
+    assert_eq!(story.resumed(Role::Initiator, Some("b")), []);
+    assert!(matches!(story.call.phase(), Phase::InCall { server_lost: false, .. }));
+    assert_eq!(story.call.initiator(), Some(true));
+}
+
+#[test]
+fn a_path_that_died_with_the_server_is_begun_anew_with_fresh_relays() {
+    let mut story = in_call();
+    story.handle(Input::ServerLost("restarts".to_owned()));
+    let effects = story.handle(Input::Peer(1, PeerEvent::Failed));
+    assert_eq!(effects, [Effect::Tell(News::PathFailed)]);
+    assert!(matches!(story.call.phase(), Phase::Reconnecting { .. }));
+    let effects = story.resumed(Role::Initiator, Some("b"));
+    let Effect::Open(2, servers) = &effects[1] else { panic!("{effects:?}") };
+    assert_eq!(servers[0].urls, ["turn:fresh"]);
+    assert_eq!(effects[2], Effect::Offer(2));
+    // Once is enough.
+    story.handle(Input::ServerLost("restarts".to_owned()));
+    assert_eq!(story.resumed(Role::Initiator, Some("b")), []);
+}
+
+#[test]
+fn a_path_that_came_back_by_itself_is_left_alone() {
+    let mut story = in_call();
+    story.handle(Input::ServerLost("restarts".to_owned()));
+    story.handle(Input::Peer(1, PeerEvent::Disconnected));
+    story.handle(Input::Peer(1, PeerEvent::Connected));
+    assert!(matches!(story.call.phase(), Phase::InCall { server_lost: true, .. }));
+    assert_eq!(story.resumed(Role::Initiator, Some("b")), []);
+}
+
+#[test]
+fn whoever_left_or_came_meanwhile_is_noticed_at_the_return() {
+    let mut story = in_call();
+    story.handle(Input::ServerLost("restarts".to_owned()));
+    let effects = story.resumed(Role::Initiator, None);
+    assert_eq!(effects[0], Effect::Close(1));
+    assert_eq!(told(&effects).len(), 1);
+    assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
+    story.handle(Input::ServerLost("restarts".to_owned()));
+    assert!(matches!(story.call.phase(), Phase::Reconnecting { .. }));
+    let effects = story.resumed(Role::Initiator, Some("c"));
+    assert!(matches!(&effects[0], Effect::Send(PeerMessage::Hello { .. })));
+    assert!(matches!(story.call.phase(), Phase::Connecting { .. }));
 }
 
 #[test]

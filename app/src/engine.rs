@@ -25,8 +25,9 @@ use visavis_signaling::{
     BindError, CallLink, ClientHandle, ClientUpdate, LinkError, RoomName, ServerUrl, Target,
 };
 
-use crate::call::{Call, ConnectionId, End, Input, News};
+use crate::call::{Call, ConnectionId, End, Input};
 use crate::host::{Hosted, Hosting};
+use crate::news::News;
 use crate::proposal;
 use crate::settings::{RecentRoom, Settings, SettingsFile};
 use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot};

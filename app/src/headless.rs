@@ -194,7 +194,8 @@ pub(crate) fn phase_line(phase: &Phase) -> Option<String> {
         }
         Phase::Waiting { room, .. } => format!("Waiting for the other person in {room}"),
         Phase::Connecting { .. } => "Connecting".to_owned(),
-        Phase::InCall { .. } => "In call".to_owned(),
+        Phase::InCall { server_lost: false, .. } => "In call".to_owned(),
+        Phase::InCall { server_lost: true, .. } => "In call; reconnecting to the server".to_owned(),
         Phase::Reconnecting { .. } => "Reconnecting".to_owned(),
     })
 }

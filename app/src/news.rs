@@ -1,7 +1,31 @@
 //! What the user is told, as sentences that say what to do, in both languages.
 
-use crate::call::News;
 use crate::text::Language;
+
+/// What the user is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// Both seats are taken.
+    RoomFull(String),
+    /// The other one left on purpose.
+    PeerLeft(String),
+    /// The other one's connection broke.
+    PeerLost(String),
+    /// The server cannot be reached.
+    ServerLost(String),
+    /// The server refused us, in its words.
+    ServerRefused(String),
+    /// Our own server does not start.
+    HostFailed(String),
+    /// The path to the other end is dead; what was tried says the reason.
+    PathFailed,
+    /// What the other end sent could not be used.
+    PeerRefused(String),
+    /// Nothing can be set up at our end.
+    SetupFailed(String),
+    /// From the server, for people.
+    Server(String),
+}
 
 impl News {
     /// Whether something went wrong, or it is just news.

@@ -163,6 +163,9 @@ pub enum Phase {
         room: String,
         /// Since when.
         since: Instant,
+        /// The server was lost meanwhile, and is tried again; the call does not need it just
+        /// now.
+        server_lost: bool,
     },
     /// The path or the server was lost; trying again.
     Reconnecting {

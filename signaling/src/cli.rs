@@ -13,6 +13,7 @@ use crate::{
     logging,
     room::RoomPolicy,
     server::{Server, ServerOptions},
+    state_dir::StateDir,
 };
 
 /// Why the server cannot serve.
@@ -64,23 +65,26 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
 }
 
 fn options_of(config: Config) -> Result<ServerOptions, ConfigError> {
-    let mut limits = config.connection_limits()?;
+    let mut connections = config.connection_limits()?;
     let proxies = config.trusted_proxies()?;
     let access_token = config.required_token()?;
-    let wanted = limits.total;
-    limits.total = files::affordable(wanted, files::raise_limit());
-    if limits.total < wanted {
+    let wanted = connections.total;
+    connections.total = files::affordable(wanted, files::raise_limit());
+    if connections.total < wanted {
         tracing::warn!(
             wanted,
-            possible = limits.total,
+            possible = connections.total,
             "the system allows too few open files for max-connections: raise the limit (ulimit -n, \
              LimitNOFILE)"
         );
     }
     Ok(ServerOptions {
+        state_dir: open_state_dir(&config),
+        limits: config.limits(),
+        hold: config.hold(),
         listen: config.listen,
         rooms: RoomPolicy::Any,
-        limits,
+        connections,
         origins: config.allow_origin,
         proxies,
         access_token,
@@ -110,6 +114,22 @@ fn tell_service_manager(state: ServiceState) {
 
 #[cfg(not(target_os = "linux"))]
 fn tell_service_manager(_state: ServiceState) {}
+
+/// Where to keep keys. A server without works too, so it is no reason not to serve.
+fn open_state_dir(config: &Config) -> Option<StateDir> {
+    let Some(path) = config.state_dir() else {
+        tracing::warn!("no folder for keys: name one with --state-dir, or calls end at a restart");
+        return None;
+    };
+    match StateDir::open(&path) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
+            None
+        }
+    }
+}
 
 /// A line for each address; one that can be opened here for all interfaces together.
 fn welcome(addresses: &[SocketAddr]) -> Vec<String> {

@@ -46,6 +46,7 @@ pub struct Metrics {
     tcp: Gauge,
     rooms: Gauge,
     seats: Gauge,
+    held: Gauge,
     joins: By,
     resumes: By,
     refusals: By,
@@ -66,6 +67,7 @@ impl Metrics {
             tcp: Gauge::default(),
             rooms: Gauge::default(),
             seats: Gauge::default(),
+            held: Gauge::default(),
             joins: By::default(),
             resumes: By::default(),
             refusals: By::default(),
@@ -86,6 +88,7 @@ impl Metrics {
         ours.register("tcp_connections", "TCP connections open", m.tcp.clone());
         ours.register("rooms", "Rooms with somebody in them", m.rooms.clone());
         ours.register("seats", "Seats taken", m.seats.clone());
+        ours.register("seats_held", "Seats kept for broken connections", m.held.clone());
         for (name, help, counters) in [
             ("joins", "Requests for a seat, by outcome", &m.joins),
             ("resumes", "Requests for a seat held before, by outcome", &m.resumes),
@@ -119,6 +122,7 @@ impl Metrics {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.rooms.set(gauge(counts.rooms));
         self.seats.set(gauge(counts.seats));
+        self.held.set(gauge(counts.held));
         self.tcp.set(gauge(tcp));
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -242,13 +246,14 @@ mod tests {
             refused: vec![("forged", 2)],
             ..TurnFigures::default()
         });
-        let counts = Counts { connections: 5, rooms: 2, seats: 3 };
+        let counts = Counts { connections: 5, rooms: 2, seats: 3, held: 1 };
         let text = metrics.text(counts, 7);
         for line in [
             "visavis_connections{carrier=\"websocket\"} 1",
             "visavis_tcp_connections 7",
             "visavis_rooms 2",
             "visavis_seats 3",
+            "visavis_seats_held 1",
             "visavis_refusals_total{reason=\"share\"} 1",
             "visavis_endings_total{reason=\"left\"} 1",
             "visavis_messages_total 1",

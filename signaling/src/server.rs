@@ -8,7 +8,12 @@ mod health;
 mod routes;
 mod stream;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::TcpListener,
@@ -29,21 +34,28 @@ use crate::{
     admission::ConnectionLimits,
     carrier::Liveness,
     hub::Hub,
+    ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
     metrics::Metrics,
     origin::AllowedOrigin,
     protocol::RoomName,
     proxy::TrustedProxies,
-    room::{Counts, Registry, RoomPolicy},
+    room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
+    state_dir::StateDir,
+    token::TokenKey,
 };
 
 pub use self::health::Readiness;
 
-/// How long connections may take to end when the server stops.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// When the server stops, what waits for a connection may take so long to be written, and the
+/// connection to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Keeps the key of the tokens with which clients take their seats back.
+const RESUME_KEY: &str = "resume.key";
 
 /// What a server is to be.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// Where to listen; see [`all_interfaces`](crate::all_interfaces). Addresses with port 0
     /// share one free port.
@@ -53,7 +65,7 @@ pub struct ServerOptions {
     /// When a connection counts as dead.
     pub liveness: Liveness,
     /// How many connections there may be.
-    pub limits: ConnectionLimits,
+    pub connections: ConnectionLimits,
     /// Foreign origins whose pages may speak to the server.
     pub origins: Vec<AllowedOrigin>,
     /// Proxies that say on whose behalf they come.
@@ -63,6 +75,53 @@ pub struct ServerOptions {
     /// Where to serve `/metrics`, `/healthz` and `/readyz` to anybody; `/metrics` is then no
     /// longer on the main port. With port 0 the system chooses one.
     pub metrics_listen: Option<SocketAddr>,
+    /// How much one client, or one address, may ask for.
+    pub limits: Limits,
+    /// How long a seat is held for a client whose connection broke; not at all if zero. For as
+    /// long after its start the server sets up again rooms it had before.
+    pub hold: Duration,
+    /// Where to keep what must outlive the server. Without, no client finds its seat again after
+    /// a restart.
+    pub state_dir: Option<StateDir>,
+    /// Hands out STUN and TURN servers.
+    pub ice: Arc<dyn IceServerProvider>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            rooms: RoomPolicy::default(),
+            liveness: Liveness::default(),
+            connections: ConnectionLimits::default(),
+            origins: Vec::new(),
+            proxies: TrustedProxies::default(),
+            access_token: None,
+            metrics_listen: None,
+            limits: Limits::default(),
+            hold: HOLD,
+            state_dir: None,
+            ice: Arc::new(NoIceServers),
+        }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("listen", &self.listen)
+            .field("rooms", &self.rooms)
+            .field("liveness", &self.liveness)
+            .field("connections", &self.connections)
+            .field("origins", &self.origins)
+            .field("proxies", &self.proxies)
+            .field("access_token", &self.access_token)
+            .field("metrics_listen", &self.metrics_listen)
+            .field("limits", &self.limits)
+            .field("hold", &self.hold)
+            .field("state_dir", &self.state_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A server that has its port and waits for [`Self::run`].
@@ -102,11 +161,15 @@ impl Server {
             listen,
             rooms,
             liveness,
-            limits,
+            connections,
             origins,
             proxies,
             access_token,
             metrics_listen,
+            limits,
+            hold,
+            state_dir,
+            ice,
         } = options;
         let listeners = listen::bind(&listen)?;
         let metrics_listener = match metrics_listen {
@@ -116,22 +179,30 @@ impl Server {
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let metrics = Arc::new(Metrics::new());
-        let (hub, task) = Hub::start(Registry::new(rooms, rand::random()), Arc::clone(&metrics));
+        let rooms = RoomOptions {
+            policy: rooms,
+            limits,
+            hold,
+            recover_until: Some(Instant::now() + hold),
+            key: state_dir.as_ref().and_then(resume_key),
+            ice,
+        };
+        let (hub, task) = Hub::start(Registry::with(rooms, rand::random()), Arc::clone(&metrics));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        let gate = Gate::new(limits, Arc::clone(&metrics));
+        let gate = Gate::new(connections, Arc::clone(&metrics));
         let proxies = Arc::new(proxies);
         let entrance = Entrance::new(
             Arc::clone(&gate),
             Arc::clone(&proxies),
             Arc::clone(&metrics),
-            limits.handshake,
+            connections.handshake,
         );
         let guard = Arc::new(Guard {
             proxies,
             origins,
             token: access_token,
-            body_within: limits.handshake,
+            body_within: connections.handshake,
             metrics: Arc::clone(&metrics),
         });
         let readiness = Arc::default();
@@ -170,8 +241,9 @@ impl Server {
         ServerHandle { hub: self.hub.clone(), metrics, readiness }
     }
 
-    /// Serves until `shutdown` resolves, then closes all connections (code 1012) and returns,
-    /// after a few seconds at most. Dropping the future stops the server at once.
+    /// Serves until `shutdown` resolves. Then takes no one in, tells everyone “server
+    /// restarting”, writes what waits to be written, closes all connections (code 1012) and
+    /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listeners, hub, mut hub_task, routes, mut all_ended, entrance, .. } = self;
         let readiness = Arc::clone(&routes.health.readiness);
@@ -201,8 +273,30 @@ impl Server {
             all_ended.recv().await;
             while hub_task.join_next().await.is_some() {}
         };
-        if timeout(STOP_WITHIN, ended).await.is_err() {
+        if timeout(DRAIN_WITHIN, ended).await.is_err() {
             tracing::info!("some connections did not end in time and were cut");
+        }
+    }
+}
+
+/// The key in `state`, made if there is none; `None` if it cannot be kept.
+fn resume_key(state: &StateDir) -> Option<TokenKey> {
+    let new = || rand::random::<[u8; TokenKey::LENGTH]>();
+    let key = state.read_or_create(RESUME_KEY, || new().to_vec()).and_then(|bytes| {
+        <[u8; TokenKey::LENGTH]>::try_from(bytes).or_else(|bytes| {
+            let found = bytes.len();
+            tracing::warn!(found, "the resume key has a wrong length and is made anew");
+            let key = new();
+            state.write(RESUME_KEY, &key)?;
+            Ok::<_, io::Error>(key)
+        })
+    });
+    match key {
+        Ok(key) => Some(TokenKey::new(&key)),
+        Err(error) => {
+            let path = state.path().join(RESUME_KEY);
+            tracing::warn!(%error, path = %path.display(), "no key is kept: no call will survive a restart of this server");
+            None
         }
     }
 }

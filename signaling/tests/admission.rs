@@ -20,7 +20,7 @@ use visavis_signaling::{
 };
 
 async fn server(limits: ConnectionLimits) -> Running {
-    Running::with(ServerOptions { limits, ..ServerOptions::default() }).await
+    Running::with(ServerOptions { connections: limits, ..ServerOptions::default() }).await
 }
 
 fn limits() -> ConnectionLimits {
@@ -139,7 +139,7 @@ async fn five_thousand_connections_cost_those_inside_nothing() {
 #[tokio::test]
 async fn one_address_gets_its_share_and_no_more() {
     let options = ServerOptions {
-        limits: ConnectionLimits { per_address: 2, rate: 0, ..limits() },
+        connections: ConnectionLimits { per_address: 2, rate: 0, ..limits() },
         proxies: visavis_signaling::proxy::TrustedProxies {
             networks: vec!["127.0.0.1".parse().unwrap()],
             preamble: true,
@@ -171,7 +171,7 @@ async fn one_address_gets_its_share_and_no_more() {
 #[tokio::test]
 async fn an_address_that_storms_is_told_to_wait() {
     let options = ServerOptions {
-        limits: ConnectionLimits { rate: 1, ..limits() },
+        connections: ConnectionLimits { rate: 1, ..limits() },
         proxies: visavis_signaling::proxy::TrustedProxies {
             networks: vec!["127.0.0.1".parse().unwrap()],
             preamble: true,

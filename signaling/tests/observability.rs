@@ -81,9 +81,10 @@ async fn the_metrics_follow_a_call() {
     assert!(value(&text, "visavis_tcp_connections") >= 3.0);
     assert!(text.ends_with("# EOF\n"));
     second.close(1000).await;
-    drop((first, third));
+    first.close(1000).await;
+    drop(third);
     becomes(&server, "visavis_connections{carrier=\"websocket\"}", 0.0).await;
-    becomes(&server, "visavis_endings_total{reason=\"left\"}", 1.0).await;
+    becomes(&server, "visavis_endings_total{reason=\"left\"}", 2.0).await;
     becomes(&server, "visavis_seats", 0.0).await;
     server.stop().await;
 }

@@ -20,7 +20,7 @@ async fn server(network: &str, header: ForwardedHeader, preamble: bool) -> Runni
     let networks = vec![network.parse().unwrap()];
     let handshake = Duration::from_secs(2);
     Running::with(ServerOptions {
-        limits: ConnectionLimits { per_address: 1, rate: 0, handshake, ..Default::default() },
+        connections: ConnectionLimits { per_address: 1, rate: 0, handshake, ..Default::default() },
         proxies: TrustedProxies { networks, header, preamble },
         ..ServerOptions::default()
     })

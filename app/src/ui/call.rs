@@ -86,7 +86,7 @@ fn controls_opacity(ui: &Ui, area: Rect, snapshot: &Snapshot, local: &mut Local)
     }
     let left = HIDES_AFTER - (now - call.active_at.unwrap_or(now));
     let focused = ui.memory(Memory::focused).is_some();
-    let calm = matches!(snapshot.phase, Phase::InCall { .. });
+    let calm = matches!(snapshot.phase, Phase::InCall { server_lost: false, .. });
     let held = !calm || over_bar || focused || call.panel || call.leaving;
     let visible = held || left > 0.0;
     if visible && !held {
@@ -279,7 +279,11 @@ fn top_line_ui(
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 11.0;
             // What follows the name needs this much.
-            let rest = if told { 170.0 } else { 0.0 };
+            let rest = match snapshot.phase {
+                Phase::InCall { server_lost: true, .. } => 390.0,
+                _ if told => 170.0,
+                _ => 0.0,
+            };
             let width = (place.width() - rest).max(60.0);
             ui.scope(|ui| {
                 ui.set_max_width(width);
@@ -292,6 +296,10 @@ fn top_line_ui(
                 Icon::Lock.paint(ui.painter(), lock, theme::GREEN, Color32::BLACK);
                 ui.add_space(-5.0);
                 ui.add(Label::new(theme::plain(words.encrypted, 14.0)).truncate());
+            }
+            if matches!(snapshot.phase, Phase::InCall { server_lost: true, .. }) {
+                ui.add_space(6.0);
+                ui.add(Label::new(theme::weak(words.server_lost, 14.0)).truncate());
             }
         });
     });

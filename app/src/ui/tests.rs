@@ -135,7 +135,7 @@ fn in_lobby() -> Snapshot {
 
 fn in_call() -> Snapshot {
     Snapshot {
-        phase: Phase::InCall { room: "tea".into(), since: Instant::now() },
+        phase: Phase::InCall { room: "tea".into(), since: Instant::now(), server_lost: false },
         peer: Some(Peer { name: "韩梅梅".into(), audio: true, video: true }),
         ..in_lobby()
     }
@@ -406,6 +406,18 @@ fn devices_can_be_changed_during_a_call() {
 }
 
 #[test]
+fn a_lost_server_is_said_while_the_picture_stays() {
+    let mut stage = Stage::new(in_call());
+    assert!(!stage.sees(english().server_lost));
+    stage.publish(|snapshot| {
+        snapshot.phase =
+            Phase::InCall { room: "tea".into(), since: Instant::now(), server_lost: true };
+    });
+    assert!(stage.sees(english().server_lost));
+    assert!(!stage.sees(english().reconnecting_explained));
+}
+
+#[test]
 fn connecting_and_reconnecting_are_said_in_words() {
     let mut stage = Stage::new(in_call());
     stage.show_remote(1);
@@ -446,7 +458,8 @@ fn the_language_is_switched_and_every_view_speaks_it() {
     });
     assert!(stage.sees(here.waiting) && stage.sees(here.copy));
     stage.publish(|snapshot| {
-        snapshot.phase = Phase::InCall { room: "茶".into(), since: Instant::now() };
+        snapshot.phase =
+            Phase::InCall { room: "茶".into(), since: Instant::now(), server_lost: false };
         snapshot.peer = Some(Peer::default());
     });
     assert!(stage.sees(here.hang_up) && stage.sees(here.encrypted));
@@ -462,7 +475,7 @@ fn every_view_fits_the_smallest_window() {
         Phase::Joining { room: room.clone() },
         Phase::Waiting { room: room.clone(), invite: link },
         Phase::Connecting { room: room.clone() },
-        Phase::InCall { room: room.clone(), since: Instant::now() },
+        Phase::InCall { room: room.clone(), since: Instant::now(), server_lost: false },
         Phase::Reconnecting { room },
     ] {
         let [width, height] = super::SMALLEST_SIZE;
