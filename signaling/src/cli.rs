@@ -11,10 +11,12 @@ use thiserror::Error;
 pub use crate::config::ServeArgs;
 use crate::{
     config::{Config, ConfigError},
+    files,
     invite::{Invite, PublicAddress},
     link::{Scheme, ServerUrl},
     listen::BindError,
-    page::{PageError, PageFolder},
+    logging,
+    page::PageFolder,
     proposal,
     protocol::RoomName,
     qr,
@@ -53,22 +55,9 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
-    let page = match &config.page {
-        Some(path) => Some(PageFolder::open(path).map_err(unusable)?),
-        None => None,
-    };
+    logging::init(config.log_format, config.log_level);
     let (public, mode) = (config.public_address.clone(), config.tls_mode());
-    let mut options = ServerOptions {
-        tls: tls_options(&config),
-        state_dir: open_state_dir(&config),
-        limits: config.limits(),
-        hold: config.hold(),
-        listen: config.listen.clone(),
-        rooms: RoomPolicy::Any,
-        page,
-        ..ServerOptions::default()
-    };
-    use_turn(&mut options, turn::settings::options(&config)?);
+    let options = options_of(&config)?;
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -88,16 +77,80 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     if let Some(address) = server.turn_addrs().first() {
         let _ = writeln!(out, "Relaying (TURN) on port {}", address.port());
     }
+    if let Some(address) = server.metrics_addr() {
+        let _ = writeln!(out, "Serving metrics on http://{address}/metrics");
+    }
     let _ = out.flush();
+    tell_service_manager(ServiceState::Ready);
+    let stop = async {
+        stop.await;
+        tell_service_manager(ServiceState::Stopping);
+    };
     server.run(stop).await;
     Ok(())
 }
 
-// A value rather than a reference: that is what `map_err` gives.
-#[allow(clippy::needless_pass_by_value)]
-fn unusable(error: PageError) -> ServeError {
-    ServeError::Config(ConfigError::Unusable(error.to_string()))
+fn options_of(config: &Config) -> Result<ServerOptions, ConfigError> {
+    let page = match &config.page {
+        Some(path) => {
+            let page = PageFolder::open(path);
+            Some(page.map_err(|error| ConfigError::Unusable(error.to_string()))?)
+        }
+        None => None,
+    };
+    let mut connections = config.connection_limits()?;
+    let proxies = config.trusted_proxies()?;
+    let access_token = config.required_token()?;
+    let wanted = connections.total;
+    connections.total = files::affordable(wanted, files::raise_limit());
+    if connections.total < wanted {
+        tracing::warn!(
+            wanted,
+            possible = connections.total,
+            "the system allows too few open files for max-connections: raise the limit (ulimit -n, \
+             LimitNOFILE)"
+        );
+    }
+    let mut options = ServerOptions {
+        tls: tls_options(config),
+        state_dir: open_state_dir(config),
+        limits: config.limits(),
+        hold: config.hold(),
+        listen: config.listen.clone(),
+        rooms: RoomPolicy::Any,
+        page,
+        connections,
+        origins: config.allow_origin.clone(),
+        proxies,
+        access_token,
+        metrics_listen: config.metrics_listen,
+        ..ServerOptions::default()
+    };
+    use_turn(&mut options, turn::settings::options(config)?);
+    Ok(options)
 }
+
+/// What a service manager wants to know (systemd's `Type=notify`).
+#[derive(Debug, Clone, Copy)]
+enum ServiceState {
+    Ready,
+    Stopping,
+}
+
+#[cfg(target_os = "linux")]
+fn tell_service_manager(state: ServiceState) {
+    let state = match state {
+        ServiceState::Ready => sd_notify::NotifyState::Ready,
+        ServiceState::Stopping => sd_notify::NotifyState::Stopping,
+    };
+    // Nothing happens where there is no service manager.
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tell_service_manager(_state: ServiceState) {}
 
 /// What the settings say of TLS.
 fn tls_options(config: &Config) -> TlsOptions {

@@ -39,6 +39,8 @@ pub struct ClientOptions {
     /// After so many failed attempts in a row it gives up, unless it has had a seat: then the
     /// call goes on without the server. Never if `None`.
     pub give_up_after: Option<u32>,
+    /// What a closed server wants to hear (`--access-token`).
+    pub access_token: Option<String>,
 }
 
 /// What a client tells, in order. After [`Self::Refused`] the channel ends.

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     carrier::Guest,
+    metrics::{Metrics, Present},
     outbox::MAX_KEPT,
     protocol::{ByeReason, ClientEvent, EventError, RoomName, ServerEvent},
     room::{ConnectionId, Counts, Limits, Registry},
@@ -36,6 +37,7 @@ const INBOX: usize = 256;
 pub(crate) struct Hub {
     inbox: mpsc::Sender<Command>,
     counts: watch::Receiver<Counts>,
+    metrics: Arc<Metrics>,
     limits: Limits,
 }
 
@@ -57,6 +59,8 @@ pub(crate) enum Outbound {
 #[derive(Debug, Clone)]
 pub(crate) struct Credit {
     _permit: Arc<OwnedSemaphorePermit>,
+    /// When its event was handed in.
+    pub(crate) received: Instant,
 }
 
 #[derive(Debug)]
@@ -72,11 +76,15 @@ enum Command {
 
 impl Hub {
     /// Starts the hub's task, which ends after [`Self::stop`] once all connections are closed.
-    pub(crate) fn start(registry: Registry) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn start(
+        registry: Registry,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (counts_out, counts) = watch::channel(Counts::default());
         let limits = registry.limits();
-        (Self { inbox, counts, limits }, task::Task::new(registry, counts_out).run(commands))
+        let task = task::Task::new(registry, counts_out, Arc::clone(&metrics));
+        (Self { inbox, counts, metrics, limits }, task.run(commands))
     }
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
@@ -90,7 +98,9 @@ impl Hub {
         self.send(Command::Open { guest, outbox, reply }).await?;
         let id = id.await.map_err(|_| Stopped)?;
         let credits = Arc::new(Semaphore::new(CREDITS));
-        Ok((Connection { id, inbox: self.inbox.clone(), credits, open: true }, outbound))
+        let _present = self.metrics.count_client(guest.carrier);
+        let inbox = self.inbox.clone();
+        Ok((Connection { id, inbox, credits, open: true, _present }, outbound))
     }
 
     /// Serves `room` from now on.
@@ -118,6 +128,11 @@ impl Hub {
         self.send(Command::Stop).await
     }
 
+    /// What the server counts.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// How many there are of what, as of the hub's last event.
     pub(crate) fn counts(&self) -> Counts {
         *self.counts.borrow()
@@ -135,6 +150,7 @@ pub(crate) struct Connection {
     inbox: mpsc::Sender<Command>,
     credits: Arc<Semaphore>,
     open: bool,
+    _present: Present,
 }
 
 impl Connection {
@@ -150,7 +166,7 @@ impl Connection {
         event: Result<ClientEvent, EventError>,
     ) -> Result<(), Stopped> {
         let permit = Arc::clone(&self.credits).acquire_owned().await.map_err(|_| Stopped)?;
-        let credit = Credit { _permit: Arc::new(permit) };
+        let credit = Credit { _permit: Arc::new(permit), received: Instant::now() };
         let command = Command::Event { connection: self.id, event, credit };
         self.inbox.send(command).await.map_err(|_| Stopped)
     }

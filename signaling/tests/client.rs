@@ -20,8 +20,13 @@ struct App {
 impl App {
     fn start(server: impl Into<ServerUrl>, give_up_after: Option<u32>) -> Self {
         let room = "tea".parse().unwrap();
-        let options =
-            ClientOptions { server: server.into(), trust: Trust::default(), room, give_up_after };
+        let options = ClientOptions {
+            server: server.into(),
+            trust: Trust::default(),
+            room,
+            give_up_after,
+            access_token: None,
+        };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
     }

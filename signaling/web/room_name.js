@@ -20,10 +20,10 @@ export function roomOfPath(path) {
   }
 }
 
-/** The link to pass on: with the server's fingerprint, if the page was opened by a link that told it. */
+/** A link to a room elsewhere: with the server's fingerprint and its access token, if it told them. */
 export function inviteLink({ origin, hash }, room) {
-  const pinned = /^#(?:.*&)?(fp=[\w-]{43})(?:&|$)/.exec(hash);
-  return `${origin}/room/${encodeURIComponent(room)}${pinned ? `#${pinned[1]}` : ''}`;
+  const kept = hash.slice(1).split('&').filter((part) => /^(fp=[\w-]{43}|token=[\w.~-]{8,256})$/.test(part));
+  return `${origin}/room/${encodeURIComponent(room)}${kept.length ? `#${kept.join('&')}` : ''}`;
 }
 
 /** What was typed into the room field: a name, a link to this server, or a link to another one. */

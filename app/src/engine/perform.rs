@@ -175,7 +175,8 @@ impl Engine {
             pinned: self.pinned,
             remembered: self.settings.trusted.get(&server.to_string()).copied(),
         };
-        let options = ClientOptions { server, trust, room, give_up_after: self.give_up_after };
+        let give_up_after = self.give_up_after;
+        let options = ClientOptions { server, trust, room, give_up_after, access_token: None };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;

@@ -73,7 +73,12 @@ pub async fn app(party: Rc<Party>) -> Result<()> {
 
 async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
     let tally = &party.tally;
-    let options = ClientOptions { server, room: name.parse::<RoomName>()?, give_up_after: None, trust: Trust::default() };
+    let options = ClientOptions {
+        server,
+        room: name.parse::<RoomName>()?,
+        give_up_after: None,
+        trust: Trust::default(),
+    };
     let (handle, mut updates) = Client::start(options);
     count(&tally.stays);
     let leave_at = Instant::now() + between(STAY);

@@ -17,7 +17,13 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{self, http, protocol::WebSocketConfig},
+    tungstenite::{
+        self,
+        client::IntoClientRequest,
+        handshake::client::Request,
+        http::{self, HeaderValue, header::AUTHORIZATION},
+        protocol::WebSocketConfig,
+    },
 };
 
 use super::trust::{self, Refusal, Trust};
@@ -135,6 +141,15 @@ pub enum Trouble {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server is for those who have its access token.
+    #[error(
+        "{0} lets only those in who have its access token: use the whole link you were given, or \
+         ask for a new one."
+    )]
+    AccessDenied(ServerUrl),
+    /// Too many connections come from here, or too fast.
+    #[error("{0} takes no more connections from your network just now: wait a while.")]
+    TooMany(ServerUrl),
     /// The seat was taken up by a newer connection.
     #[error("The call goes on in another window.")]
     Replaced,
@@ -147,6 +162,7 @@ impl Trouble {
             self,
             Self::NotVisavis(_)
                 | Self::RoomNotHosted { .. }
+                | Self::AccessDenied(_)
                 | Self::Replaced
                 | Self::WrongCertificate(_)
                 | Self::ChangedCertificate { .. }
@@ -158,11 +174,15 @@ impl Trouble {
 }
 
 /// Opens the WebSocket. A server that sends plain HTTP to TLS is followed there, once.
-pub(super) async fn connect(server: &ServerUrl, trust: Trust) -> Result<Socket, Trouble> {
-    match shake_hands(server, trust).await {
+pub(super) async fn connect(
+    server: &ServerUrl,
+    trust: Trust,
+    access_token: Option<&str>,
+) -> Result<Socket, Trouble> {
+    match shake_hands(server, trust, access_token).await {
         Err(Refused::Moved(secure)) => {
             tracing::info!(from = %server, to = %secure, "the server asks for TLS");
-            shake_hands(&secure, trust).await.map_err(|refused| match refused {
+            shake_hands(&secure, trust, access_token).await.map_err(|refused| match refused {
                 Refused::Moved(_) => Trouble::NotVisavis(secure),
                 Refused::Trouble(trouble) => trouble,
             })
@@ -182,7 +202,11 @@ enum Refused {
     Moved(ServerUrl),
 }
 
-async fn shake_hands(server: &ServerUrl, trust: Trust) -> Result<Socket, Refused> {
+async fn shake_hands(
+    server: &ServerUrl,
+    trust: Trust,
+    access_token: Option<&str>,
+) -> Result<Socket, Refused> {
     let stream = open(server, trust).await.map_err(Refused::Trouble)?;
     let config = WebSocketConfig::default()
         .read_buffer_size(8 * 1024)
@@ -194,7 +218,11 @@ async fn shake_hands(server: &ServerUrl, trust: Trust) -> Result<Socket, Refused
         Scheme::Https => "wss",
     };
     let address = format!("{scheme}://{}/ws", server.authority());
-    let handshake = client_async_with_config(address, stream, Some(config));
+    let request = request(&address, access_token).map_err(|error| {
+        tracing::debug!(%error, "no WebSocket request can be made");
+        Refused::Trouble(Trouble::NotVisavis(server.clone()))
+    })?;
+    let handshake = client_async_with_config(request, stream, Some(config));
     match timeout(STEP_LIMIT, handshake).await {
         Ok(Ok((socket, _response))) => Ok(socket),
         Ok(Err(error)) => Err(match moved_to_tls(server, &error) {
@@ -203,6 +231,17 @@ async fn shake_hands(server: &ServerUrl, trust: Trust) -> Result<Socket, Refused
         }),
         Err(_) => Err(Refused::Trouble(Trouble::NoAnswer(server.clone()))),
     }
+}
+
+fn request(address: &str, access_token: Option<&str>) -> Result<Request, tungstenite::Error> {
+    let mut request = address.into_client_request()?;
+    if let Some(token) = access_token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|error| tungstenite::Error::HttpFormat(error.into()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
 }
 
 /// Where a plain server wants to be asked instead; never from TLS back to the open.
@@ -295,6 +334,12 @@ async fn connect_tcp(server: &ServerUrl) -> Result<TcpStream, Trouble> {
 fn trouble_of_handshake(server: &ServerUrl, error: &tungstenite::Error) -> Trouble {
     tracing::debug!(%error, "the WebSocket handshake failed");
     match error {
+        tungstenite::Error::Http(response) if response.status() == 401 => {
+            Trouble::AccessDenied(server.clone())
+        }
+        tungstenite::Error::Http(response) if response.status() == 429 => {
+            Trouble::TooMany(server.clone())
+        }
         tungstenite::Error::Http(response) if response.status().is_server_error() => {
             Trouble::InTrouble { server: server.clone(), status: response.status().as_u16() }
         }

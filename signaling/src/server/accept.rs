@@ -1,6 +1,6 @@
 //! Accepts connections and speaks HTTP on them.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::{
@@ -13,20 +13,25 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::ACME_ALPN;
+use super::{
+    entrance::{Entrance, Socket},
+    gate::Pass,
+    silence,
+};
+use crate::{carrier::Liveness, tls::ACME_ALPN};
 
-use super::{silence, write_deadline::WriteDeadline};
-use crate::carrier::Liveness;
+/// The longest request line and headers together; browsers send one or two KiB.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// A request's head must be there within this.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// What HTTP may keep in memory of a connection's incoming bytes.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// After a failed accept (the process has too many open files): wait, or it fails at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -45,34 +50,28 @@ pub(super) async fn accept(
     listener: TcpListener,
     security: Security,
     router: Router,
-    liveness: Liveness,
+    entrance: Arc<Entrance>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    tracing::debug!(%address, "accepted");
-                    // Signaling is small messages; none should wait for the next.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "no TCP_NODELAY");
-                    }
-                    if let Err(error) = silence::probe(&stream, liveness) {
-                        tracing::debug!(%error, "no TCP keep-alive");
-                    }
-                    let stream = WriteDeadline::new(stream, liveness.write_within);
-                    let (router, stopping) = (router.clone(), stopping.clone());
+                Ok((stream, peer)) => {
+                    prepare(&stream, entrance.liveness);
+                    let Some(stream) = entrance.admit(stream, peer) else { continue };
+                    tracing::debug!(tcp = stream.pass().id(), %peer, "accepted");
+                    let visit = Visit {
+                        router: router.clone(),
+                        entrance: Arc::clone(&entrance),
+                        stopping: stopping.clone(),
+                    };
                     // Two kinds of tasks: a plain connection pays nothing for TLS.
                     match security.clone() {
-                        Security::Plain => {
-                            connections.spawn(serve(stream, address, router, stopping))
+                        Security::Plain => connections.spawn(visit.plain(stream, peer)),
+                        Security::Tls(acceptor, limit) => {
+                            connections.spawn(visit.over_tls(stream, peer, acceptor, limit))
                         }
-                        Security::Tls(acceptor, limit) => connections.spawn(async move {
-                            if let Some(stream) = shake_hands(stream, acceptor, limit).await {
-                                serve(stream, address, router, stopping).await;
-                            }
-                        }),
                     };
                 }
                 Err(error) => {
@@ -88,9 +87,92 @@ pub(super) async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
+fn prepare(stream: &TcpStream, liveness: Liveness) {
+    // Signaling is small messages; none should wait for the next.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    if let Err(error) = silence::probe(stream, liveness) {
+        tracing::debug!(%error, "no TCP keep-alive");
+    }
+}
+
 /// Where a request comes from: an extension of every request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RemoteAddress(pub(super) SocketAddr);
+
+/// One connection from its first byte to its last.
+struct Visit {
+    router: Router,
+    entrance: Arc<Entrance>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Visit {
+    async fn plain(mut self, mut stream: Socket, peer: SocketAddr) {
+        if let Some(address) = self.identify(&mut stream, peer).await {
+            let pass = Arc::clone(stream.pass());
+            self.serve(stream, pass, address).await;
+        }
+    }
+
+    async fn over_tls(
+        mut self,
+        mut stream: Socket,
+        peer: SocketAddr,
+        acceptor: TlsAcceptor,
+        limit: Duration,
+    ) {
+        let Some(address) = self.identify(&mut stream, peer).await else { return };
+        let pass = Arc::clone(stream.pass());
+        if let Some(stream) = shake_hands(stream, acceptor, limit).await {
+            self.serve(stream, pass, address).await;
+        }
+    }
+
+    /// Whose connection it is, where a proxy says so before anything else.
+    async fn identify(&mut self, stream: &mut Socket, peer: SocketAddr) -> Option<SocketAddr> {
+        tokio::select! {
+            address = self.entrance.identify(stream, peer) => address,
+            _ = self.stopping.changed() => None,
+        }
+    }
+
+    async fn serve<S>(self, stream: S, pass: Arc<Pass>, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { router, entrance, mut stopping } = self;
+        let tcp = pass.id();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let extensions = request.extensions_mut();
+            extensions.insert(RemoteAddress(address));
+            extensions.insert(Arc::clone(&pass));
+            TowerToHyperService::new(router.clone()).call(request)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(entrance.handshake)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let mut told = false;
+        let result = loop {
+            tokio::select! {
+                result = connection.as_mut() => break result,
+                _ = stopping.changed(), if !told => {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(tcp, %error, "an HTTP connection failed");
+        }
+    }
+}
 
 /// `None` where no TLS came of it in time, or none was wanted but the handshake itself.
 async fn shake_hands<S>(
@@ -114,38 +196,5 @@ where
             tracing::debug!("a TLS handshake took too long");
             None
         }
-    }
-}
-
-async fn serve<S>(
-    stream: S,
-    address: SocketAddr,
-    router: Router,
-    mut stopping: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(RemoteAddress(address));
-        TowerToHyperService::new(router.clone()).call(request)
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut told = false;
-    let result = loop {
-        tokio::select! {
-            result = connection.as_mut() => break result,
-            _ = stopping.changed(), if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "an HTTP connection failed");
     }
 }

@@ -1,6 +1,9 @@
 //! Which request goes where.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -14,6 +17,8 @@ use tokio::sync::mpsc;
 
 use super::{
     accept::RemoteAddress,
+    guard::{Guard, guard},
+    health::{self, Health},
     redirect::{self, SecurePort},
 };
 use crate::{
@@ -35,12 +40,16 @@ pub(super) struct Routes {
     pub(super) page: Option<PageFolder>,
     /// The TLS port, if there is one.
     pub(super) tls_port: Option<u16>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) health: Health,
     /// Held by every WebSocket's task until its very end.
     pub(super) alive: mpsc::Sender<()>,
 }
 
 /// With `secure`, whoever is not on this machine is sent there.
 pub(super) fn router(routes: Routes, secure: Option<SecurePort>) -> Router {
+    let operators = health::router(routes.health.clone());
+    let guarding = middleware::from_fn_with_state(Arc::clone(&routes.guard), guard);
     let router = match routes.page {
         None => Router::new()
             .route("/", get(page::index))
@@ -54,12 +63,16 @@ pub(super) fn router(routes: Routes, secure: Option<SecurePort>) -> Router {
         .route("/socket.io/socket.io.js", get(carrier::socketio::client))
         .route("/visavis", get(identify))
         .route("/ws", get(websocket))
-        .with_state(routes);
-    let router = match secure {
+        .with_state(routes)
+        .merge(operators)
+        .layer(middleware::from_fn(page::guard))
+        .layer(guarding);
+    // The last layer is asked first: by the connection's own address, not the one that a proxy
+    // on this machine tells.
+    match secure {
         Some(secure) => router.layer(middleware::from_fn_with_state(secure, redirect::to_tls)),
         None => router,
-    };
-    router.layer(middleware::from_fn(page::guard))
+    }
 }
 
 async fn identify(State(routes): State<Routes>) -> Response {

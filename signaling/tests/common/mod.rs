@@ -1,6 +1,7 @@
 //! A server on a port of its own, and a bare WebSocket client to speak to it with.
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses a part; a failure here fails the test.
 
+pub mod http;
 pub mod npm;
 pub mod socketio;
 
@@ -32,6 +33,8 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 pub struct Running {
     pub address: SocketAddr,
     pub handle: ServerHandle,
+    /// Where it serves metrics, if on a port of its own.
+    pub metrics: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -70,11 +73,12 @@ impl Running {
     fn run(server: Server) -> Self {
         let address = server.local_addrs()[0];
         let handle = server.handle();
+        let metrics = server.metrics_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
-        Self { address, handle, stop, task }
+        Self { address, handle, metrics, stop, task }
     }
 
     pub async fn stop(self) {
