@@ -71,6 +71,8 @@ pub struct EngineOptions {
     pub public_address: Option<PublicAddress>,
     /// Whether devices run in the lobby (preview, level meter).
     pub preview: bool,
+    /// Whether to call through a relay or not at all.
+    pub relay_only: bool,
 }
 
 /// What the command line chose.
@@ -147,6 +149,7 @@ pub struct Engine {
     pair: Option<String>,
     join_running_server: bool,
     give_up_after: Option<u32>,
+    relay_only: bool,
     /// Which key the server of this call must have.
     pinned: Option<Fingerprint>,
     trusted: Option<Fingerprint>,
@@ -209,6 +212,7 @@ impl Engine {
             pair: None,
             join_running_server: options.join_running_server,
             give_up_after: options.give_up_after,
+            relay_only: options.relay_only,
             pinned: None,
             trusted: options.trusted,
             public_address: options.public_address,

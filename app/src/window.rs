@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::cli::{CallArgs, exit};
+use crate::cli::{CallArgs, IcePolicy, exit};
 use crate::engine::{Engine, EngineOptions, Report, Shown, Sources};
 use crate::headless::{first_command, frame_log, invite_picture, phase_line, stats_sink};
 use crate::settings::SettingsFile;
@@ -63,6 +63,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
             trusted: call.and_then(|call| call.trust_fingerprint),
             public_address: call.and_then(|call| call.public_address.clone()),
             preview: true,
+            relay_only: call.is_some_and(|call| call.ice == IcePolicy::Relay),
         },
         reports,
     );

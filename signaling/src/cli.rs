@@ -3,6 +3,7 @@
 use std::{
     io::{IsTerminal, Write},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use thiserror::Error;
@@ -13,6 +14,7 @@ use crate::{
     invite::{Invite, PublicAddress},
     link::{Scheme, ServerUrl},
     listen::BindError,
+    page::{PageError, PageFolder},
     proposal,
     protocol::RoomName,
     qr,
@@ -20,7 +22,11 @@ use crate::{
     server::{Server, ServerOptions},
     state_dir::StateDir,
     tls::{TlsMode, TlsOptions},
+    turn::{self, settings::Turn},
 };
+
+/// Keeps the key of the relay's credentials.
+const TURN_KEY: &str = "turn.key";
 
 /// Why the server cannot serve.
 #[derive(Debug, Error)]
@@ -47,16 +53,22 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
+    let page = match &config.page {
+        Some(path) => Some(PageFolder::open(path).map_err(unusable)?),
+        None => None,
+    };
     let (public, mode) = (config.public_address.clone(), config.tls_mode());
-    let options = ServerOptions {
+    let mut options = ServerOptions {
         tls: tls_options(&config),
         state_dir: open_state_dir(&config),
         limits: config.limits(),
         hold: config.hold(),
-        listen: config.listen,
+        listen: config.listen.clone(),
         rooms: RoomPolicy::Any,
+        page,
         ..ServerOptions::default()
     };
+    use_turn(&mut options, turn::settings::options(&config)?);
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -75,9 +87,18 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "{line}");
     }
+    if let Some(address) = server.turn_addrs().first() {
+        let _ = writeln!(out, "Relaying (TURN) on port {}", address.port());
+    }
     let _ = out.flush();
     server.run(stop).await;
     Ok(())
+}
+
+// A value rather than a reference: that is what `map_err` gives.
+#[allow(clippy::needless_pass_by_value)]
+fn unusable(error: PageError) -> ServeError {
+    ServeError::Config(ConfigError::Unusable(error.to_string()))
 }
 
 /// What the settings say of TLS.
@@ -128,6 +149,40 @@ fn open_state_dir(config: &Config) -> Option<StateDir> {
             let path = path.display();
             tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
             None
+        }
+    }
+}
+
+/// Sets up the relay as `turn` says.
+fn use_turn(options: &mut ServerOptions, turn: Turn) {
+    match turn {
+        Turn::Off => {}
+        Turn::External(external) => options.ice = Arc::new(external),
+        Turn::BuiltIn(mut built_in) => {
+            if built_in.secret.is_empty() {
+                built_in.secret = turn_secret(options.state_dir.as_ref());
+            }
+            options.turn = Some(*built_in);
+        }
+    }
+}
+
+/// The key that credentials are made with; kept, so that those handed out before a restart are
+/// good after it.
+fn turn_secret(state: Option<&StateDir>) -> Vec<u8> {
+    let new = || rand::random::<[u8; 32]>().to_vec();
+    let Some(state) = state else {
+        return new();
+    };
+    match state.read_or_create(TURN_KEY, new) {
+        Ok(key) if key.len() >= 16 => key,
+        Ok(_) => {
+            tracing::warn!("{TURN_KEY} is too short to be a key, and is not used");
+            new()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no key for TURN is kept: relayed calls end at a restart");
+            new()
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod qr;
 pub mod room;
 pub mod token;
+pub mod turn;
 
 mod carrier;
 mod hub;
@@ -36,6 +37,7 @@ pub use fingerprint::Fingerprint;
 pub use invite::{Invite, PublicAddress};
 pub use link::{CallLink, LinkError, Scheme, ServerUrl, Target};
 pub use listen::{BindError, all_interfaces};
+pub use page::{PageError, PageFolder};
 pub use probe::{Probe, probe, probe_server};
 pub use protocol::RoomName;
 pub use room::{Counts, Limits, RoomPolicy};

@@ -3,6 +3,8 @@
 mod accept;
 mod redirect;
 mod routes;
+mod silence;
+mod write_deadline;
 
 use std::{
     fmt, io,
@@ -20,16 +22,18 @@ use tokio::{
 
 use self::{accept::Security, redirect::SecurePort, routes::Routes};
 use crate::{
-    carrier::Liveness,
+    carrier::{Liveness, socketio},
     fingerprint::Fingerprint,
     hub::Hub,
     ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
+    page::PageFolder,
     protocol::RoomName,
     room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
     state_dir::StateDir,
     tls::{Tls, TlsOptions},
     token::TokenKey,
+    turn::{TurnOptions, TurnServer, TurnStats},
 };
 
 /// When the server stops, what waits for a connection may take so long to be written, and the
@@ -49,6 +53,8 @@ pub struct ServerOptions {
     pub rooms: RoomPolicy,
     /// When a connection counts as dead.
     pub liveness: Liveness,
+    /// Served in place of the built-in page.
+    pub page: Option<PageFolder>,
     /// TLS, beside plain HTTP for this machine.
     pub tls: TlsOptions,
     /// How much one client, or one address, may ask for.
@@ -59,8 +65,10 @@ pub struct ServerOptions {
     /// Where to keep what must outlive the server. Without, no client finds its seat again after
     /// a restart.
     pub state_dir: Option<StateDir>,
-    /// Hands out STUN and TURN servers.
+    /// Hands out STUN and TURN servers, unless [`Self::turn`] does.
     pub ice: Arc<dyn IceServerProvider>,
+    /// Relays for those who cannot reach each other.
+    pub turn: Option<TurnOptions>,
 }
 
 impl Default for ServerOptions {
@@ -74,6 +82,8 @@ impl Default for ServerOptions {
             hold: HOLD,
             state_dir: None,
             ice: Arc::new(NoIceServers),
+            turn: None,
+            page: None,
         }
     }
 }
@@ -88,6 +98,8 @@ impl fmt::Debug for ServerOptions {
             .field("limits", &self.limits)
             .field("hold", &self.hold)
             .field("state_dir", &self.state_dir)
+            .field("turn", &self.turn)
+            .field("page", &self.page)
             .finish_non_exhaustive()
     }
 }
@@ -99,6 +111,8 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    turn: Option<TurnServer>,
+    page: Option<PageFolder>,
     tls: Option<Secure>,
 }
 
@@ -142,23 +156,45 @@ impl Server {
             }
             None => None,
         };
+        let turn = options.turn.map(|mut turn| {
+            turn.tls = tls.as_ref().map(|secure| secure.tls.acceptor.clone());
+            // Only browsers' own authorities make a relay over TLS of use to them.
+            turn.tls_is_verifiable = options.tls.mode.is_verifiable();
+            TurnServer::bind(turn)
+        });
+        let turn = turn.transpose().map_err(|error| BindError::Turn(Box::new(error)))?;
+        let ice = match &turn {
+            Some(turn) => Arc::new(turn.ice_servers()),
+            None => options.ice,
+        };
         let rooms = RoomOptions {
             policy: options.rooms,
             limits: options.limits,
             hold: options.hold,
             recover_until: Some(Instant::now() + options.hold),
             key: options.state_dir.as_ref().and_then(resume_key),
-            ice: options.ice,
+            ice,
         };
         let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, tls })
+        let ServerOptions { liveness, page, .. } = options;
+        Ok(Self { listeners, addresses, hub, hub_task, liveness, turn, page, tls })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the relay listens, if there is one.
+    pub fn turn_addrs(&self) -> &[SocketAddr] {
+        self.turn.as_ref().map_or(&[], TurnServer::local_addrs)
+    }
+
+    /// What the relay counts, if there is one.
+    pub fn turn_stats(&self) -> Option<Arc<TurnStats>> {
+        self.turn.as_ref().map(TurnServer::stats)
     }
 
     /// Where the server listens for TLS, ports included; empty without TLS.
@@ -181,18 +217,21 @@ impl Server {
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
     /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, tls, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, turn, page, tls, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
+        let socketio = socketio::Carrier::new(hub.clone(), liveness, &alive);
+        let sessions = socketio.clone();
         let tls_port =
             tls.as_ref().and_then(|secure| secure.addresses.first()).map(SocketAddr::port);
-        let routes = Routes { hub: hub.clone(), liveness, tls_port, alive };
+        let routes = Routes { hub: hub.clone(), liveness, socketio, page, tls_port, alive };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
             let secure = tls_port.zip(listener.local_addr().ok());
             let secure = secure.map(|(port, local)| SecurePort { port, local });
             let router = routes::router(routes.clone(), secure);
-            tasks.spawn(accept::accept(listener, Security::Plain, router, stopping.clone()));
+            let stopping = stopping.clone();
+            tasks.spawn(accept::accept(listener, Security::Plain, router, liveness, stopping));
         }
         // Dropped, and with it ended, when this function returns.
         let mut upkeep = JoinSet::new();
@@ -200,9 +239,13 @@ impl Server {
             for listener in listeners {
                 let security = Security::Tls(tls.acceptor.clone(), handshake_within);
                 let router = routes::router(routes.clone(), None);
-                tasks.spawn(accept::accept(listener, security, router, stopping.clone()));
+                let stopping = stopping.clone();
+                tasks.spawn(accept::accept(listener, security, router, liveness, stopping));
             }
             upkeep.spawn(tls.upkeep);
+        }
+        if let Some(turn) = turn {
+            tasks.spawn(turn.run(stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
@@ -210,10 +253,12 @@ impl Server {
         let _ = hub.stop().await;
         let _ = stop.send(true);
         let ended = async {
+            // Ends when the last connection is closed.
+            while hub_task.join_next().await.is_some() {}
+            sessions.close().await;
             while tasks.join_next().await.is_some() {}
             // Ends when the last connection drops its sender; nothing is ever sent.
             all_ended.recv().await;
-            while hub_task.join_next().await.is_some() {}
         };
         if timeout(DRAIN_WITHIN, ended).await.is_err() {
             tracing::info!("some connections did not end in time and were cut");

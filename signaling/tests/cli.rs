@@ -85,7 +85,7 @@ fn beyond_this_machine_it_invites_over_tls_with_a_key_that_stays() {
     let temp = tempfile::tempdir().unwrap();
     let state = temp.path().display().to_string();
     let invited = || {
-        let listen = ["--listen", "0.0.0.0:0", "--tls-listen", "127.0.0.1:0"];
+        let listen = ["--listen", "0.0.0.0:0", "--tls-listen", "127.0.0.1:0", "--turn", "off"];
         let public = ["--public-address", "tea.example:443", "--state-dir", &state];
         let mut server = start(&[&listen[..], &public[..]].concat());
         let lines = lines_until(&mut server, "Invite: ");

@@ -80,6 +80,7 @@ impl Task {
     async fn work(&mut self) -> Result<(), Unheard> {
         let mut backoff = Backoff::default();
         let mut attempt = 0;
+        let mut seated_before = false;
         loop {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
@@ -95,14 +96,26 @@ impl Task {
                     let (reason, was_seated) = self.talk().await?;
                     self.memory().lose();
                     if was_seated {
+                        seated_before = true;
                         attempt = 0;
                         backoff.reset();
                     }
-                    reason
+                    match reason {
+                        Some(reason) => reason,
+                        None => {
+                            self.socket = None;
+                            let reason = Trouble::Broken(self.options.server.clone());
+                            let retry_in = Duration::ZERO;
+                            self.tell(ClientUpdate::Lost { reason, retry_in }).await?;
+                            continue;
+                        }
+                    }
                 }
                 Err(reason) => reason,
             };
-            let exhausted = self.options.give_up_after.is_some_and(|limit| attempt >= limit);
+            // Once seated it never does: the call goes on without the server.
+            let limit = self.options.give_up_after.filter(|_| !seated_before);
+            let exhausted = limit.is_some_and(|limit| attempt >= limit);
             if exhausted || !reason.is_passing() {
                 return self.tell(ClientUpdate::Refused { reason }).await;
             }
@@ -138,19 +151,20 @@ impl Task {
         cut_short
     }
 
-    /// Speaks with the server until the connection ends: why, and whether there was a seat.
-    async fn talk(&mut self) -> Result<(Trouble, bool), Unheard> {
+    /// Speaks with the server until the connection ends: why (`None`: it is to be made anew), and
+    /// whether there was a seat.
+    async fn talk(&mut self) -> Result<(Option<Trouble>, bool), Unheard> {
         let Self { options, updates, commands, socket, memory, redial } = self;
         let Some((sink, stream)) = socket else {
-            return Ok((Trouble::Broken(options.server.clone()), false));
+            return Ok((Some(Trouble::Broken(options.server.clone())), false));
         };
         let mut seated = false;
         // As much at most as an outbox holds.
         let (say, said) = mpsc::unbounded_channel();
         let reason = tokio::select! {
-            reason = listen(stream, options, updates, memory, &say, &mut seated) => reason?,
-            reason = speak(sink, options, commands, memory, said) => reason,
-            () = redial.notified() => Trouble::Broken(options.server.clone()),
+            reason = listen(stream, options, updates, memory, &say, &mut seated) => Some(reason?),
+            reason = speak(sink, options, commands, memory, said) => Some(reason),
+            () = redial.notified() => None,
         };
         Ok((reason, seated))
     }
@@ -173,8 +187,10 @@ impl Task {
             return;
         };
         self.commands.close();
-        // Ignored where there is a seat.
-        let mut last_words = vec![self.memory().join()];
+        let mut last_words = Vec::new();
+        if self.memory().is_away() {
+            last_words.push(self.memory().join());
+        }
         while let Ok(command) = self.commands.try_recv() {
             last_words.extend(event_of(command, &self.memory));
         }

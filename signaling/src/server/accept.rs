@@ -13,7 +13,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -21,6 +21,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::tls::ACME_ALPN;
+
+use super::{silence, write_deadline::WriteDeadline};
+use crate::carrier::Liveness;
 
 /// A request's head must be there within this.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -42,6 +45,7 @@ pub(super) async fn accept(
     listener: TcpListener,
     security: Security,
     router: Router,
+    liveness: Liveness,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -54,6 +58,10 @@ pub(super) async fn accept(
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
+                    if let Err(error) = silence::probe(&stream, liveness) {
+                        tracing::debug!(%error, "no TCP keep-alive");
+                    }
+                    let stream = WriteDeadline::new(stream, liveness.write_within);
                     let (router, stopping) = (router.clone(), stopping.clone());
                     // Two kinds of tasks: a plain connection pays nothing for TLS.
                     match security.clone() {
@@ -85,11 +93,14 @@ pub(super) async fn accept(
 pub(super) struct RemoteAddress(pub(super) SocketAddr);
 
 /// `None` where no TLS came of it in time, or none was wanted but the handshake itself.
-async fn shake_hands(
-    stream: TcpStream,
+async fn shake_hands<S>(
+    stream: S,
     acceptor: TlsAcceptor,
     limit: Duration,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+) -> Option<tokio_rustls::server::TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     match timeout(limit, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let challenge = stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN);

@@ -8,7 +8,7 @@ use axum::{
     http::header,
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     carrier::{self, CarrierKind, Guest, Liveness},
     hub::Hub,
-    page,
+    page::{self, PageFolder},
     probe::Identity,
 };
 
@@ -31,6 +31,8 @@ const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub(super) struct Routes {
     pub(super) hub: Hub,
     pub(super) liveness: Liveness,
+    pub(super) socketio: carrier::socketio::Carrier,
+    pub(super) page: Option<PageFolder>,
     /// The TLS port, if there is one.
     pub(super) tls_port: Option<u16>,
     /// Held by every WebSocket's task until its very end.
@@ -39,12 +41,19 @@ pub(super) struct Routes {
 
 /// With `secure`, whoever is not on this machine is sent there.
 pub(super) fn router(routes: Routes, secure: Option<SecurePort>) -> Router {
-    let router = Router::new()
-        .route("/", get(page::index))
-        .route("/room/{name}", get(page::room))
+    let router = match routes.page {
+        None => Router::new()
+            .route("/", get(page::index))
+            .route("/room/{name}", get(page::room))
+            .fallback(page::asset),
+        Some(_) => Router::new().fallback(folder),
+    };
+    let router = router
+        .route("/socket.io", any(socketio))
+        .route("/socket.io/", any(socketio))
+        .route("/socket.io/socket.io.js", get(carrier::socketio::client))
         .route("/visavis", get(identify))
         .route("/ws", get(websocket))
-        .fallback(page::asset)
         .with_state(routes);
     let router = match secure {
         Some(secure) => router.layer(middleware::from_fn_with_state(secure, redirect::to_tls)),
@@ -58,8 +67,23 @@ async fn identify(State(routes): State<Routes>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], identity).into_response()
 }
 
-async fn websocket(State(routes): State<Routes>, request: Request) -> Response {
+async fn folder(State(routes): State<Routes>, request: Request) -> Response {
+    match routes.page {
+        Some(folder) => folder.answer(request).await,
+        None => page::asset(request.method().clone(), request.uri().clone()).await,
+    }
+}
+
+async fn socketio(State(routes): State<Routes>, request: Request) -> Response {
+    routes.socketio.answer(address_of(&request), request).await
+}
+
+fn address_of(request: &Request) -> IpAddr {
     let address = request.extensions().get().map_or(UNKNOWN, |RemoteAddress(address)| address.ip());
-    let guest = Guest { address: address.to_canonical(), carrier: CarrierKind::WebSocket };
+    address.to_canonical()
+}
+
+async fn websocket(State(routes): State<Routes>, request: Request) -> Response {
+    let guest = Guest { address: address_of(&request), carrier: CarrierKind::WebSocket };
     carrier::ws::upgrade(routes.hub, guest, routes.liveness, routes.alive, request)
 }

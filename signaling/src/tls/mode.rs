@@ -42,6 +42,13 @@ pub enum TlsModeError {
     Domain(String),
 }
 
+impl TlsMode {
+    /// Whether browsers recognise the certificate by themselves.
+    pub fn is_verifiable(&self) -> bool {
+        matches!(self, Self::Files { .. } | Self::Acme { .. })
+    }
+}
+
 impl FromStr for TlsMode {
     type Err = TlsModeError;
 
