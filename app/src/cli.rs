@@ -46,7 +46,7 @@ pub enum CliCommand {
     /// Call a room: `visavis call tea`, `visavis call 'https://192.168.1.7:8443/room/tea#fp=…'`.
     Call(Box<CallArgs>),
     /// Run the signaling server without a window.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// List cameras, microphones and speakers.
     Devices {
         /// As JSON.

@@ -62,8 +62,10 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
     let mut out = std::io::stdout();
-    let mut lines = welcome(Scheme::Http, server.local_addrs());
-    lines.extend(welcome(Scheme::Https, server.tls_addrs()));
+    let secure = !server.tls_addrs().is_empty();
+    let others = if secure { "; others are sent to https" } else { EVERYWHERE };
+    let mut lines = welcome(Scheme::Http, server.local_addrs(), others);
+    lines.extend(welcome(Scheme::Https, server.tls_addrs(), EVERYWHERE));
     if let Some(fingerprint) = server.fingerprint() {
         lines.push(format!("Fingerprint: {}", fingerprint.grouped()));
     }
@@ -166,10 +168,10 @@ fn tls_options(config: &Config) -> TlsOptions {
 fn invite(server: &Server, public: Option<&PublicAddress>, mode: &TlsMode) -> Option<Invite> {
     match mode {
         TlsMode::Off => Invite::find(Scheme::Http, server.local_addrs(), public, None),
+        // Port 443 of the domain leads here, or there would be no certificate.
         TlsMode::Acme { domain } if public.is_none() => {
-            let port = server.tls_addrs().first()?.port();
             let host = url::Host::Domain(domain.clone());
-            Some(Invite { server: ServerUrl::new(Scheme::Https, host, port), fingerprint: None })
+            Some(Invite { server: ServerUrl::new(Scheme::Https, host, 443), fingerprint: None })
         }
         _ => Invite::find(Scheme::Https, server.tls_addrs(), public, server.fingerprint()),
     }
@@ -238,14 +240,18 @@ fn turn_secret(state: Option<&StateDir>) -> Vec<u8> {
     }
 }
 
-/// A line for each address; one that can be opened here for all interfaces together.
-fn welcome(scheme: Scheme, addresses: &[SocketAddr]) -> Vec<String> {
+/// Said after an address that stands for all of this machine's.
+const EVERYWHERE: &str = " and every other address of this machine";
+
+/// A line for each address; one that can be opened here for all interfaces together, and what
+/// is to be said of the `others`.
+fn welcome(scheme: Scheme, addresses: &[SocketAddr], others: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for address in addresses {
         let line = if address.ip().is_unspecified() {
             let host = url::Host::Domain("localhost".to_owned());
             let here = ServerUrl::new(scheme, host, address.port());
-            format!("Serving on {here} and every other address of this machine")
+            format!("Serving on {here}{others}")
         } else {
             format!("Serving on {}", ServerUrl::at(scheme, *address))
         };

@@ -9,7 +9,7 @@ use common::{
 };
 use tokio::sync::mpsc::Receiver;
 use visavis_signaling::{
-    Client, ClientHandle, ClientOptions, ClientUpdate, ServerOptions, access::AccessToken,
+    Client, ClientHandle, ClientOptions, Trust, ClientUpdate, ServerOptions, access::AccessToken,
     client::Trouble, protocol::ServerEvent,
 };
 
@@ -25,6 +25,7 @@ fn client(server: &Running, token: Option<&str>) -> (ClientHandle, Receiver<Clie
         server: server.address.into(),
         room: "tea".parse().unwrap(),
         give_up_after: None,
+        trust: Trust::default(),
         access_token: token.map(str::to_owned),
     })
 }
