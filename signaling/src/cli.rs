@@ -1,19 +1,32 @@
 //! `visavis-signaling`, and the app's `serve`: the same server from a command line.
 
-use std::{io::Write, net::SocketAddr};
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
     config::{Config, ConfigError},
-    link::ServerUrl,
+    invite::{Invite, PublicAddress},
+    link::{Scheme, ServerUrl},
     listen::BindError,
     page::{PageError, PageFolder},
+    proposal,
+    protocol::RoomName,
+    qr,
     room::RoomPolicy,
     server::{Server, ServerOptions},
     state_dir::StateDir,
+    tls::{TlsMode, TlsOptions},
+    turn::{self, settings::Turn},
 };
+
+/// Keeps the key of the relay's credentials.
+const TURN_KEY: &str = "turn.key";
 
 /// Why the server cannot serve.
 #[derive(Debug, Error)]
@@ -44,22 +57,36 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         Some(path) => Some(PageFolder::open(path).map_err(unusable)?),
         None => None,
     };
-    let options = ServerOptions {
+    let (public, mode) = (config.public_address.clone(), config.tls_mode());
+    let mut options = ServerOptions {
+        tls: tls_options(&config),
         state_dir: open_state_dir(&config),
         limits: config.limits(),
         hold: config.hold(),
-        listen: config.listen,
+        listen: config.listen.clone(),
         rooms: RoomPolicy::Any,
         page,
         ..ServerOptions::default()
     };
+    use_turn(&mut options, turn::settings::options(&config)?);
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
     let mut out = std::io::stdout();
-    for line in welcome(server.local_addrs()) {
+    let mut lines = welcome(Scheme::Http, server.local_addrs());
+    lines.extend(welcome(Scheme::Https, server.tls_addrs()));
+    if let Some(fingerprint) = server.fingerprint() {
+        lines.push(format!("Fingerprint: {}", fingerprint.grouped()));
+    }
+    if let Some(invite) = invite(&server, public.as_ref(), &mode) {
+        lines.extend(invite_lines(&invite, args.qr || out.is_terminal()));
+    }
+    for line in lines {
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "{line}");
+    }
+    if let Some(address) = server.turn_addrs().first() {
+        let _ = writeln!(out, "Relaying (TURN) on port {}", address.port());
     }
     let _ = out.flush();
     server.run(stop).await;
@@ -72,10 +99,46 @@ fn unusable(error: PageError) -> ServeError {
     ServeError::Config(ConfigError::Unusable(error.to_string()))
 }
 
+/// What the settings say of TLS.
+fn tls_options(config: &Config) -> TlsOptions {
+    TlsOptions {
+        mode: config.tls_mode(),
+        listen: config.tls_addresses(),
+        names: config.public_address.iter().map(PublicAddress::name).collect(),
+        ..TlsOptions::default()
+    }
+}
+
+/// Where others get to, if anyone does: over TLS where there is TLS.
+fn invite(server: &Server, public: Option<&PublicAddress>, mode: &TlsMode) -> Option<Invite> {
+    match mode {
+        TlsMode::Off => Invite::find(Scheme::Http, server.local_addrs(), public, None),
+        TlsMode::Acme { domain } if public.is_none() => {
+            let port = server.tls_addrs().first()?.port();
+            let host = url::Host::Domain(domain.clone());
+            Some(Invite { server: ServerUrl::new(Scheme::Https, host, port), fingerprint: None })
+        }
+        _ => Invite::find(Scheme::Https, server.tls_addrs(), public, server.fingerprint()),
+    }
+}
+
+/// The link to a room nobody guesses, and the same to be read by a telephone.
+fn invite_lines(invite: &Invite, as_picture: bool) -> Vec<String> {
+    let name = proposal::room(&mut rand::rng());
+    let Ok(room) = RoomName::parse(&name) else { return Vec::new() };
+    let link = invite.link(room).to_string();
+    let picture = as_picture.then(|| qr::half_blocks(&link)).flatten();
+    let mut lines = vec![format!("Invite: {link}")];
+    lines.extend(picture.map(|picture| picture.trim_end_matches('\n').to_owned()));
+    lines
+}
+
 /// Where to keep keys. A server without works too, so it is no reason not to serve.
 fn open_state_dir(config: &Config) -> Option<StateDir> {
     let Some(path) = config.state_dir() else {
-        tracing::warn!("no folder for keys: name one with --state-dir, or calls end at a restart");
+        tracing::warn!(
+            "no folder for keys: name one with --state-dir, or links and calls end at a restart"
+        );
         return None;
     };
     match StateDir::open(&path) {
@@ -88,15 +151,50 @@ fn open_state_dir(config: &Config) -> Option<StateDir> {
     }
 }
 
+/// Sets up the relay as `turn` says.
+fn use_turn(options: &mut ServerOptions, turn: Turn) {
+    match turn {
+        Turn::Off => {}
+        Turn::External(external) => options.ice = Arc::new(external),
+        Turn::BuiltIn(mut built_in) => {
+            if built_in.secret.is_empty() {
+                built_in.secret = turn_secret(options.state_dir.as_ref());
+            }
+            options.turn = Some(*built_in);
+        }
+    }
+}
+
+/// The key that credentials are made with; kept, so that those handed out before a restart are
+/// good after it.
+fn turn_secret(state: Option<&StateDir>) -> Vec<u8> {
+    let new = || rand::random::<[u8; 32]>().to_vec();
+    let Some(state) = state else {
+        return new();
+    };
+    match state.read_or_create(TURN_KEY, new) {
+        Ok(key) if key.len() >= 16 => key,
+        Ok(_) => {
+            tracing::warn!("{TURN_KEY} is too short to be a key, and is not used");
+            new()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no key for TURN is kept: relayed calls end at a restart");
+            new()
+        }
+    }
+}
+
 /// A line for each address; one that can be opened here for all interfaces together.
-fn welcome(addresses: &[SocketAddr]) -> Vec<String> {
+fn welcome(scheme: Scheme, addresses: &[SocketAddr]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for address in addresses {
         let line = if address.ip().is_unspecified() {
-            let port = address.port();
-            format!("Serving on http://localhost:{port} and every other address of this machine")
+            let host = url::Host::Domain("localhost".to_owned());
+            let here = ServerUrl::new(scheme, host, address.port());
+            format!("Serving on {here} and every other address of this machine")
         } else {
-            format!("Serving on {}", ServerUrl::from(*address))
+            format!("Serving on {}", ServerUrl::at(scheme, *address))
         };
         if !lines.contains(&line) {
             lines.push(line);

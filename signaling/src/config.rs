@@ -4,19 +4,29 @@
 //! same name.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::room::{HOLD, Limits};
+use crate::{
+    invite::PublicAddress,
+    room::{HOLD, Limits},
+    state_dir::StateDir,
+    tls::TlsMode,
+    turn::settings::{PortRange, Switch, Transport},
+};
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
+
+/// Where the same is served over TLS.
+pub const HTTPS_PORT: u16 = 8443;
 
 /// Everything settled. In the file, names are written with hyphens, as the flags are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +37,16 @@ pub struct Config {
     /// A folder served in place of the built-in page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<PathBuf>,
-    /// Where keys are kept; see [`Self::state_dir`].
+    /// How to do TLS; by default `auto` when listening beyond this machine, else `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+    /// Addresses and ports to listen on for TLS; by default those of `listen`, at port 8443.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+    /// Where others reach this server, for links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+    /// Where keys and certificates are kept; see [`Self::state_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// For how many seconds a seat is held for a client whose connection broke.
@@ -42,21 +61,75 @@ pub struct Config {
     pub joins_per_minute: u32,
     /// Rooms in all.
     pub max_rooms: usize,
+    /// Whether to relay; see [`crate::turn::settings::options`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Switch>,
+    /// Addresses and ports of the relay; where this server listens, port 3478, if empty.
+    pub turn_listen: Vec<SocketAddr>,
+    /// Over what the relay is reached.
+    pub turn_transports: Vec<Transport>,
+    /// Addresses of the relay as others see them.
+    pub turn_public_ip: Vec<IpAddr>,
+    /// URLs of another relay, to be handed out instead.
+    pub turn_url: Vec<String>,
+    /// The secret shared with that relay; or the built-in one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_secret: Option<String>,
+    /// Ports of relayed addresses.
+    pub turn_ports: PortRange,
+    /// The realm that the relay tells.
+    pub turn_realm: String,
+    /// Networks not to relay to.
+    pub turn_deny: Vec<IpNet>,
+    /// Networks to relay to even so.
+    pub turn_allow: Vec<IpNet>,
+    /// Allocations a user may have.
+    pub turn_user_quota: usize,
+    /// Allocations an address may have.
+    pub turn_address_quota: usize,
+    /// Allocations in all.
+    pub turn_quota: usize,
+    /// The longest life of an allocation, in hours.
+    pub turn_hours: u64,
+    /// What an allocation may relay each way, in kbit/s; 0: no limit.
+    pub turn_kbps: u64,
+    /// How long credentials can be used, in minutes.
+    pub turn_credential_minutes: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let limits = Limits::default();
+        let turn = crate::turn::Limits::default();
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
             page: None,
+            tls: None,
+            tls_listen: None,
             state_dir: None,
+            public_address: None,
             hold: HOLD.as_secs(),
             message_bytes: limits.message_bytes,
             message_rate: limits.message_rate,
             message_burst: limits.message_burst,
             joins_per_minute: limits.joins_per_minute,
             max_rooms: limits.max_rooms,
+            turn: None,
+            turn_listen: Vec::new(),
+            turn_transports: Transport::ALL.to_vec(),
+            turn_public_ip: Vec::new(),
+            turn_url: Vec::new(),
+            turn_secret: None,
+            turn_ports: PortRange::default(),
+            turn_realm: "visavis".into(),
+            turn_deny: Vec::new(),
+            turn_allow: Vec::new(),
+            turn_user_quota: turn.user,
+            turn_address_quota: turn.address,
+            turn_quota: turn.total,
+            turn_hours: turn.age.as_secs() / 3600,
+            turn_kbps: 0,
+            turn_credential_minutes: 60,
         }
     }
 }
@@ -76,7 +149,30 @@ pub struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<PathBuf>,
 
-    /// Where keys are kept, so that calls survive a restart [default: $STATE_DIRECTORY, else the
+    /// auto: a certificate of its own making, whose fingerprint links tell; CERT,KEY: two PEM
+    /// files, read again when they change; acme:DOMAIN: from Let's Encrypt; off
+    /// [default: auto when listening beyond this machine, else off]
+    #[arg(long, value_name = "auto|off|CERT,KEY|acme:DOMAIN", env = "VISAVIS_TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+
+    /// Address and port to listen on for TLS [default: as --listen, at port 8443]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_TLS_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+
+    /// The name or address, with or without port, at which others reach this server: it goes into
+    /// links and into a self-signed certificate [default: this machine's likeliest address]
+    #[arg(long, value_name = "HOST[:PORT]", env = "VISAVIS_PUBLIC_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+
+    /// Print the invite link as a QR code too, even where standard output is no terminal
+    #[arg(long)]
+    #[serde(skip)]
+    pub qr: bool,
+
+    /// Where keys and certificates are kept, so that links and calls survive a restart [default: $STATE_DIRECTORY, else the
     /// user's data directory]
     #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +209,94 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_ROOMS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rooms: Option<usize>,
+
+    /// Relay for those who cannot reach each other: the built-in STUN and TURN server [default:
+    /// on, unless the server listens on this machine only or --turn-url names another relay]
+    #[arg(long, value_name = "on|off", env = "VISAVIS_TURN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Switch>,
+
+    /// Address and port of the relay, for UDP, TCP and TLS alike; may be given several times
+    /// [default: the addresses of --listen, port 3478]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_TURN_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_listen: Option<Vec<SocketAddr>>,
+
+    /// Over what the relay may be reached; TLS needs a certificate besides [default: udp,tcp,tls]
+    #[arg(long, value_name = "TRANSPORT", env = "VISAVIS_TURN_TRANSPORTS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_transports: Option<Vec<Transport>>,
+
+    /// The address under which others reach this machine, where a NAT stands in front of it: one
+    /// of IPv4, one of IPv6 or both
+    #[arg(long, value_name = "IP", env = "VISAVIS_TURN_PUBLIC_IP", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_public_ip: Option<Vec<IpAddr>>,
+
+    /// URL of another TURN or STUN server to be used instead of the built-in one, like
+    /// turn:turn.example.org:3478?transport=udp; may be given several times. coturn: with
+    /// use-auth-secret
+    #[arg(long, value_name = "URL", env = "VISAVIS_TURN_URL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_url: Option<Vec<String>>,
+
+    /// The secret shared with that server (coturn: static-auth-secret), or for the built-in one
+    /// [default for the built-in one: made once and kept]
+    #[arg(long, value_name = "SECRET", env = "VISAVIS_TURN_SECRET", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_secret: Option<String>,
+
+    /// Ports of relayed addresses, to be open in a firewall for UDP [default: 49152-65535]
+    #[arg(long, value_name = "LOW-HIGH", env = "VISAVIS_TURN_PORTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_ports: Option<PortRange>,
+
+    /// The realm that the relay tells [default: visavis]
+    #[arg(long, value_name = "NAME", env = "VISAVIS_TURN_REALM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_realm: Option<String>,
+
+    /// A network not to relay to, like 10.0.0.0/8; may be given several times. This machine,
+    /// link-local and multicast addresses are never relayed to
+    #[arg(long, value_name = "CIDR", env = "VISAVIS_TURN_DENY", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_deny: Option<Vec<IpNet>>,
+
+    /// A network to relay to whatever else is said; may be given several times
+    #[arg(long, value_name = "CIDR", env = "VISAVIS_TURN_ALLOW", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_allow: Option<Vec<IpNet>>,
+
+    /// Allocations one participant may have [default: 24]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_TURN_USER_QUOTA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_user_quota: Option<usize>,
+
+    /// Allocations, and connections, one address may have, a /64 of IPv6 counting as one
+    /// address [default: 100]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_TURN_ADDRESS_QUOTA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_address_quota: Option<usize>,
+
+    /// Allocations, and connections, in all [default: 2000]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_TURN_QUOTA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_quota: Option<usize>,
+
+    /// The longest life of an allocation with all its renewals [default: 24]
+    #[arg(long, value_name = "HOURS", env = "VISAVIS_TURN_HOURS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_hours: Option<u64>,
+
+    /// What an allocation may relay each way, in kbit/s; 0: no limit [default: 0]
+    #[arg(long, value_name = "KBPS", env = "VISAVIS_TURN_KBPS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_kbps: Option<u64>,
+
+    /// For how long credentials that were handed out can be used to begin [default: 60]
+    #[arg(long, value_name = "MINUTES", env = "VISAVIS_TURN_CREDENTIAL_MINUTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_credential_minutes: Option<u64>,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
@@ -171,6 +355,36 @@ impl ServeArgs {
 }
 
 impl Config {
+    /// How to do TLS.
+    pub fn tls_mode(&self) -> TlsMode {
+        let beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        match &self.tls {
+            Some(mode) => mode.clone(),
+            None if self.listen.iter().any(beyond) => TlsMode::Auto,
+            None => TlsMode::Off,
+        }
+    }
+
+    /// Where to listen for TLS. Port 0, which is any free port, stays 0.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        let secure = |address: &SocketAddr| {
+            let port = if address.port() == 0 { 0 } else { HTTPS_PORT };
+            SocketAddr::new(address.ip(), port)
+        };
+        match &self.tls_listen {
+            Some(addresses) => addresses.clone(),
+            None => {
+                let mut addresses: Vec<SocketAddr> = Vec::new();
+                for address in self.listen.iter().map(secure) {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                addresses
+            }
+        }
+    }
+
     /// The shortest limit on messages: a session description must fit.
     const SHORTEST_MESSAGE: usize = 4096;
     /// The longest limit, in bytes, and the longest time to hold a seat, in seconds.
@@ -216,15 +430,7 @@ impl Config {
     /// Where keys are kept: the folder that was named, or systemd's for this service
     /// (`STATE_DIRECTORY`, systemd.exec(5)), or the user's data directory.
     pub fn state_dir(&self) -> Option<PathBuf> {
-        let from_systemd = || {
-            let folders = std::env::var_os("STATE_DIRECTORY")?;
-            std::env::split_paths(&folders).find(|folder| folder.is_absolute())
-        };
-        let from_user = || {
-            let places = directories::ProjectDirs::from("", "", "visavis")?;
-            Some(places.data_local_dir().join("server"))
-        };
-        self.state_dir.clone().or_else(from_systemd).or_else(from_user)
+        self.state_dir.clone().or_else(StateDir::usual)
     }
 
     /// The settings in the form of the file.
@@ -269,6 +475,23 @@ mod tests {
         assert_eq!(args.settle().unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
         let both = ServeArgs { config: args.config, ..listening("127.0.0.1:2") };
         assert_eq!(both.settle().unwrap().listen, ["127.0.0.1:2".parse().unwrap()]);
+    }
+
+    #[test]
+    fn tls_is_on_by_default_for_whoever_listens_beyond_this_machine() {
+        assert_eq!(Config::default().tls_mode(), TlsMode::Off);
+        let config = listening("0.0.0.0:80").settle().unwrap();
+        assert_eq!(config.tls_mode(), TlsMode::Auto);
+        assert_eq!(config.tls_addresses(), ["0.0.0.0:8443".parse().unwrap()]);
+        let off = ServeArgs { tls: Some(TlsMode::Off), ..listening("0.0.0.0:80") };
+        assert_eq!(off.settle().unwrap().tls_mode(), TlsMode::Off);
+        let (_file, args) = file("tls = 'acme:tea.example'\ntls-listen = ['[::]:443']");
+        let config = args.settle().unwrap();
+        assert_eq!(config.tls_mode(), TlsMode::Acme { domain: "tea.example".into() });
+        assert_eq!(config.tls_addresses(), ["[::]:443".parse().unwrap()]);
+        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
+        let (_file, args) = file("tls = 'perhaps'");
+        assert!(args.settle().expect_err("no mode").to_string().contains("acme:DOMAIN"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The server: listening sockets, tasks, an orderly end. Knows nothing of what rooms do.
 
 mod accept;
+mod redirect;
 mod routes;
 mod silence;
 mod write_deadline;
@@ -19,9 +20,10 @@ use tokio::{
     time::timeout,
 };
 
-use self::routes::Routes;
+use self::{accept::Security, redirect::SecurePort, routes::Routes};
 use crate::{
     carrier::{Liveness, socketio},
+    fingerprint::Fingerprint,
     hub::Hub,
     ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
@@ -29,7 +31,9 @@ use crate::{
     protocol::RoomName,
     room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
     state_dir::StateDir,
+    tls::{Tls, TlsOptions},
     token::TokenKey,
+    turn::{TurnOptions, TurnServer, TurnStats},
 };
 
 /// When the server stops, what waits for a connection may take so long to be written, and the
@@ -51,6 +55,8 @@ pub struct ServerOptions {
     pub liveness: Liveness,
     /// Served in place of the built-in page.
     pub page: Option<PageFolder>,
+    /// TLS, beside plain HTTP for this machine.
+    pub tls: TlsOptions,
     /// How much one client, or one address, may ask for.
     pub limits: Limits,
     /// How long a seat is held for a client whose connection broke; not at all if zero. For as
@@ -59,8 +65,10 @@ pub struct ServerOptions {
     /// Where to keep what must outlive the server. Without, no client finds its seat again after
     /// a restart.
     pub state_dir: Option<StateDir>,
-    /// Hands out STUN and TURN servers.
+    /// Hands out STUN and TURN servers, unless [`Self::turn`] does.
     pub ice: Arc<dyn IceServerProvider>,
+    /// Relays for those who cannot reach each other.
+    pub turn: Option<TurnOptions>,
 }
 
 impl Default for ServerOptions {
@@ -69,10 +77,12 @@ impl Default for ServerOptions {
             listen: Vec::new(),
             rooms: RoomPolicy::default(),
             liveness: Liveness::default(),
+            tls: TlsOptions::default(),
             limits: Limits::default(),
             hold: HOLD,
             state_dir: None,
             ice: Arc::new(NoIceServers),
+            turn: None,
             page: None,
         }
     }
@@ -84,9 +94,11 @@ impl fmt::Debug for ServerOptions {
             .field("listen", &self.listen)
             .field("rooms", &self.rooms)
             .field("liveness", &self.liveness)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .field("hold", &self.hold)
             .field("state_dir", &self.state_dir)
+            .field("turn", &self.turn)
             .field("page", &self.page)
             .finish_non_exhaustive()
     }
@@ -99,7 +111,17 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    turn: Option<TurnServer>,
     page: Option<PageFolder>,
+    tls: Option<Secure>,
+}
+
+/// The part that does TLS.
+struct Secure {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    handshake_within: Duration,
+    tls: Tls,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -121,27 +143,69 @@ impl Server {
     // `async` because it needs the runtime, and name look-ups may come.
     #[allow(clippy::unused_async)]
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
+        // First what may be wrong in the operator's files, before any port is taken.
+        let tls = Tls::prepare(&options.tls, options.state_dir.as_ref())?;
         let listeners = listen::bind(&options.listen)?;
-        let addresses =
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let addresses = addresses_of(&listeners);
+        let tls = match tls {
+            Some(tls) => {
+                let listeners = listen::bind(&options.tls.listen)?;
+                let addresses = addresses_of(&listeners);
+                let handshake_within = options.tls.handshake_within;
+                Some(Secure { listeners, addresses, handshake_within, tls })
+            }
+            None => None,
+        };
+        let turn = options.turn.map(|mut turn| {
+            turn.tls = tls.as_ref().map(|secure| secure.tls.acceptor.clone());
+            // Only browsers' own authorities make a relay over TLS of use to them.
+            turn.tls_is_verifiable = options.tls.mode.is_verifiable();
+            TurnServer::bind(turn)
+        });
+        let turn = turn.transpose().map_err(|error| BindError::Turn(Box::new(error)))?;
+        let ice = match &turn {
+            Some(turn) => Arc::new(turn.ice_servers()),
+            None => options.ice,
+        };
         let rooms = RoomOptions {
             policy: options.rooms,
             limits: options.limits,
             hold: options.hold,
             recover_until: Some(Instant::now() + options.hold),
             key: options.state_dir.as_ref().and_then(resume_key),
-            ice: options.ice,
+            ice,
         };
         let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
         let ServerOptions { liveness, page, .. } = options;
-        Ok(Self { listeners, addresses, hub, hub_task, liveness, page })
+        Ok(Self { listeners, addresses, hub, hub_task, liveness, turn, page, tls })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the relay listens, if there is one.
+    pub fn turn_addrs(&self) -> &[SocketAddr] {
+        self.turn.as_ref().map_or(&[], TurnServer::local_addrs)
+    }
+
+    /// What the relay counts, if there is one.
+    pub fn turn_stats(&self) -> Option<Arc<TurnStats>> {
+        self.turn.as_ref().map(TurnServer::stats)
+    }
+
+    /// Where the server listens for TLS, ports included; empty without TLS.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        self.tls.as_ref().map_or(&[], |secure| &secure.addresses)
+    }
+
+    /// What links have to tell so that the server is recognised: of its key, where its
+    /// certificate is self-signed.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tls.as_ref().and_then(|secure| secure.tls.fingerprint)
     }
 
     /// A handle to steer the server with.
@@ -153,16 +217,35 @@ impl Server {
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
     /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, page, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, turn, page, tls, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
         let socketio = socketio::Carrier::new(hub.clone(), liveness, &alive);
         let sessions = socketio.clone();
-        let routes = Routes { hub: hub.clone(), liveness, socketio, page, alive };
+        let tls_port =
+            tls.as_ref().and_then(|secure| secure.addresses.first()).map(SocketAddr::port);
+        let routes = Routes { hub: hub.clone(), liveness, socketio, page, tls_port, alive };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            let router = routes::router(routes.clone());
-            tasks.spawn(accept::accept(listener, router, liveness, stopping.clone()));
+            let secure = tls_port.zip(listener.local_addr().ok());
+            let secure = secure.map(|(port, local)| SecurePort { port, local });
+            let router = routes::router(routes.clone(), secure);
+            let stopping = stopping.clone();
+            tasks.spawn(accept::accept(listener, Security::Plain, router, liveness, stopping));
+        }
+        // Dropped, and with it ended, when this function returns.
+        let mut upkeep = JoinSet::new();
+        if let Some(Secure { listeners, handshake_within, tls, .. }) = tls {
+            for listener in listeners {
+                let security = Security::Tls(tls.acceptor.clone(), handshake_within);
+                let router = routes::router(routes.clone(), None);
+                let stopping = stopping.clone();
+                tasks.spawn(accept::accept(listener, security, router, liveness, stopping));
+            }
+            upkeep.spawn(tls.upkeep);
+        }
+        if let Some(turn) = turn {
+            tasks.spawn(turn.run(stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
@@ -181,6 +264,10 @@ impl Server {
             tracing::info!("some connections did not end in time and were cut");
         }
     }
+}
+
+fn addresses_of(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
 /// The key in `state`, made if there is none; `None` if it cannot be kept.

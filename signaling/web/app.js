@@ -25,7 +25,7 @@ function enter(room) {
   call?.hangUp();
   lobby.hide();
   const path = `/room/${encodeURIComponent(room)}`;
-  if (location.pathname !== path) history.pushState(null, '', path);
+  if (location.pathname !== path) history.pushState(null, '', path + location.hash);
   remember(room);
   const url = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`;
   call = new Call(url, room, Lobby.name(), sources);

@@ -20,14 +20,20 @@ export function roomOfPath(path) {
   }
 }
 
+/** The link to pass on: with the server's fingerprint, if the page was opened by a link that told it. */
+export function inviteLink({ origin, hash }, room) {
+  const pinned = /^#(?:.*&)?(fp=[\w-]{43})(?:&|$)/.exec(hash);
+  return `${origin}/room/${encodeURIComponent(room)}${pinned ? `#${pinned[1]}` : ''}`;
+}
+
 /** What was typed into the room field: a name, a link to this server, or a link to another one. */
 export function parseRoom(typed, origin) {
-  if (/^https?:\/\//i.test(typed.trim())) {
+  if (/^(https?|visavis):\/\//i.test(typed.trim())) {
     try {
-      const url = new URL(typed.trim());
+      const url = new URL(typed.trim().replace(/^visavis:/i, 'https:'));
       const room = roomOfPath(url.pathname);
       if (!room) return null;
-      return url.origin === origin ? { room } : { elsewhere: `${url.origin}/room/${encodeURIComponent(room)}` };
+      return url.origin === origin ? { room } : { elsewhere: inviteLink(url, room) };
     } catch {
       return null;
     }

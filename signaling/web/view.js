@@ -1,6 +1,7 @@
 // The call on the screen: paints a Call and our Sources, and says what was pressed. Decides nothing.
 
 import { stored } from '/media.js';
+import { inviteLink } from '/room_name.js';
 import { problemWords, text } from '/text.js';
 
 export const $ = (id) => document.getElementById(id);
@@ -65,7 +66,7 @@ export class CallView {
     this.#blocked = false;
     call.addEventListener('change', () => this.render());
     $('call').hidden = false;
-    $('link').value = `${location.origin}/room/${encodeURIComponent(call.room)}`;
+    $('link').value = inviteLink(location, call.room);
     document.title = `${call.room} · Visavis`;
     const speaker = stored('speaker');
     if (speaker) $('remoteVideo').setSinkId?.(speaker).catch(() => {}); // unplugged since: the default plays
@@ -98,7 +99,8 @@ export class CallView {
     $('peerMuted').hidden = state !== 'connected' || call.peerMedia.audio;
     say($('status'), call.detail && state === 'error' ? text.refused(call.detail) : text.state[state]);
     const hints = { waiting: text.waitingHint, full: call.knocking ? text.fullHint : '' };
-    say($('hint'), (!call.lineUp && !over && text.serverLost) || hints[state] || '');
+    const away = state === 'connected' ? text.serverAway : text.serverLost;
+    say($('hint'), (!call.lineUp && !over && away) || hints[state] || '');
     $('hint').hidden = $('hint').textContent === '';
     $('invite').hidden = !['waiting', 'left', 'lost'].includes(state);
     $('retry').hidden = state !== 'full';

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use visavis_media::peer::{IceServer, PeerError};
+use visavis_media::peer::{Ice, IceServer, PeerError};
 use visavis_media::pipeline::video_receive::PictureSink;
 use visavis_media::session::Session;
-use visavis_signaling::{BindError, CallLink, Client, ClientOptions, RoomName, ServerUrl};
+use visavis_signaling::{BindError, Client, ClientOptions, RoomName, ServerUrl, Trust};
 
 use super::{Engine, Event, Report};
 use crate::call::{ConnectionId, Effect, Input};
@@ -89,6 +89,13 @@ impl Engine {
                 session.start_sending().await;
                 None
             }
+            Effect::UseIceServers(id, servers) if id == *current => {
+                // The connection stands or falls without: only a later restart would miss them.
+                if let Err(error) = session.set_ice_servers(servers).await {
+                    tracing::warn!(%error, "renewed STUN and TURN servers");
+                }
+                None
+            }
             Effect::PeerSendsVideo(id, sends) if id == *current => {
                 session.set_peer_sends_video(sends);
                 None
@@ -106,12 +113,12 @@ impl Engine {
         self.hostings += 1;
         let (hosting, events) = (self.hostings, self.events.clone());
         let mut leaving = std::mem::take(&mut self.leaving);
-        let may_join = self.join_running_server;
+        let (may_join, public) = (self.join_running_server, self.public_address.clone());
         tokio::spawn(async move {
             // The last call's port is free once its server has stopped.
             while leaving.join_next().await.is_some() {}
-            let hosted = host::host(&room, may_join).await;
-            let _ = events.send(Event::Hosted(hosting, room, hosted));
+            let hosted = host::host(&room, may_join, public).await;
+            let _ = events.send(Event::Hosted(hosting, hosted));
         });
         None
     }
@@ -120,7 +127,6 @@ impl Engine {
     pub(super) fn hosted(
         &mut self,
         hosting: u64,
-        room: RoomName,
         hosted: Result<Hosted, BindError>,
     ) -> Option<Input> {
         let wanted = hosting == self.hostings && matches!(self.call.phase(), Phase::Joining { .. });
@@ -140,11 +146,10 @@ impl Engine {
                 self.hosting = Some(hosting);
                 Some(Input::Hosted { server, invite: Some(invite) })
             }
-            Ok(Hosted::Elsewhere(server)) => {
+            Ok(Hosted::Elsewhere(server, invite)) => {
                 let said = format!("a Visavis server runs at {server} already: joining there");
                 let _ = self.reports.send(Report::Said(said));
-                let invite = CallLink::new(server.clone(), room).to_string();
-                Some(Input::Hosted { server: server.to_string(), invite: Some(invite) })
+                Some(Input::Hosted { server: server.to_string(), invite: Some(invite.to_string()) })
             }
             Err(error) => Some(Input::HostFailed(error.to_string())),
         }
@@ -166,7 +171,11 @@ impl Engine {
             Ok(both) => both,
             Err(reason) => return Some(Input::ServerRefused(reason)),
         };
-        let options = ClientOptions { server, room, give_up_after: self.give_up_after };
+        let trust = Trust {
+            pinned: self.pinned,
+            remembered: self.settings.trusted.get(&server.to_string()).copied(),
+        };
+        let options = ClientOptions { server, trust, room, give_up_after: self.give_up_after };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;
@@ -183,7 +192,8 @@ impl Engine {
         None
     }
 
-    async fn open(&mut self, id: ConnectionId, ice_servers: Vec<IceServer>) -> Option<Input> {
+    async fn open(&mut self, id: ConnectionId, servers: Vec<IceServer>) -> Option<Input> {
+        let ice = Ice { servers, relay_only: self.relay_only, pin: None };
         let (sender, mut peer_events) = mpsc::unbounded_channel();
         let events = self.events.clone();
         tokio::spawn(async move {
@@ -202,7 +212,7 @@ impl Engine {
             }
             None => Arc::new(move |frame| shown.note(&frame)),
         };
-        let session = Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
+        let session = Session::new(ice, Arc::clone(&self.local), pictures, sender).await;
         match session {
             Ok(session) => {
                 self.session = Some((id, session));

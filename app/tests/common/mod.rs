@@ -7,6 +7,10 @@ pub mod chromium;
 pub mod clip;
 pub mod devtools;
 pub mod headless;
+#[cfg(target_os = "linux")]
+pub mod lab;
+#[cfg(target_os = "linux")]
+pub mod netns;
 #[path = "../../../signaling/tests/common/npm.rs"]
 pub mod npm;
 pub mod page;

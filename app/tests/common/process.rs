@@ -16,6 +16,9 @@ pub const VISAVIS: &str = env!("CARGO_BIN_EXE_visavis");
 
 const POLL: Duration = Duration::from_millis(50);
 
+/// Names the folder of the server's key: never this user's own.
+pub const STATE_VARIABLE: &str = "VISAVIS_STATE_DIR";
+
 /// A running program.
 pub struct Process {
     name: String,
@@ -46,8 +49,13 @@ impl Process {
 
     /// Starts a command; `name` is for error messages.
     pub fn start(mut command: Command, name: &str) -> Result<Self> {
+        if !command.get_envs().any(|(variable, _)| variable == STATE_VARIABLE) {
+            command.env(STATE_VARIABLE, concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
+        }
         let mut child = command
             .env("NO_COLOR", "1")
+            // Keys of servers: not into the home of whoever runs the tests.
+            .env("VISAVIS_STATE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/server-state"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

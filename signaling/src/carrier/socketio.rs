@@ -347,7 +347,7 @@ async fn write(
             Some(Outbound::Close(reason)) => return End::ByHub(Some(reason)),
             None => return End::ByHub(None),
         };
-        let Some((name, arguments)) = words::say(event) else {
+        let Some((name, arguments)) = words::say(*event) else {
             continue;
         };
         let emit = async {

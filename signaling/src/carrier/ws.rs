@@ -1,6 +1,6 @@
 //! JSON over WebSocket (RFC 6455) at `/ws`.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::{
     body::Body,
@@ -34,6 +34,10 @@ use crate::{
     protocol::{ByeReason, ClientEvent, ErrorCode, EventError, ServerEvent},
 };
 
+/// Kept by every connection, however idle; longer frames get room of their own while they are
+/// read. Holds any candidate.
+const READ_BUFFER: usize = 1024;
+
 /// Frames longer than an event may be are still read up to here, so that the error leaves the
 /// connection alive; a longer one ends it.
 const FRAME_FACTOR: usize = 4;
@@ -42,6 +46,10 @@ const FRAME_FACTOR: usize = 4;
 /// takes note: closing at once would reset the connection, and the reason with it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 8 << 20;
+
+/// When writing fails, what came before may still be read for so long: a client that said
+/// goodbye and is gone has left, and is not lost.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Answers the upgrade and serves the connection on a task of its own, which drops `alive` at
 /// its very end.
@@ -70,7 +78,7 @@ pub(crate) fn upgrade(
         };
         let limit = hub.limits().message_bytes.saturating_mul(FRAME_FACTOR);
         let config = WebSocketConfig::default()
-            .read_buffer_size(4 * 1024)
+            .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
@@ -87,6 +95,8 @@ enum End {
     ByClient(ByeReason),
     /// The client is gone, or as good as gone.
     Lost(&'static str),
+    /// Nothing can be written any more.
+    Unwritable,
     /// The client broke the rules of WebSocket.
     Broken(CloseCode, EventError),
     /// The hub wants it closed; without a reason, at once.
@@ -107,6 +117,13 @@ where
         end = read(&mut stream, &connection, hub.limits().message_bytes, liveness) => end,
         end = write(&mut sink, &mut outbound, liveness) => end,
     };
+    let end = match end {
+        End::Unwritable => {
+            let rest = read(&mut stream, &connection, hub.limits().message_bytes, liveness);
+            timeout(LAST_WORDS, rest).await.unwrap_or(End::Unwritable)
+        }
+        end => end,
+    };
     match &end {
         End::Lost(why) => tracing::debug!(connection = id, why, "lost"),
         _ => tracing::debug!(connection = id, "ended"),
@@ -115,11 +132,12 @@ where
     match &end {
         End::ByClient(reason) => connection.close(*reason).await,
         End::Broken(..) => connection.expel().await,
-        End::Lost(_) | End::ByHub(_) => connection.close(ByeReason::Lost).await,
+        End::Lost(_) | End::Unwritable | End::ByHub(_) => connection.close(ByeReason::Lost).await,
     }
     drop(outbound);
     if let Ok(socket) = sink.reunite(stream) {
-        say_goodbye(socket, end, liveness.write_within).await;
+        // Boxed: an open connection need not keep room for its end.
+        Box::pin(say_goodbye(socket, end, liveness.write_within)).await;
     }
 }
 
@@ -134,10 +152,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut lost_at = Instant::now() + liveness.answer_within;
+    // Set anew only when it fires: a timer costs more than a message.
+    let mut alarm = pin!(sleep_until(lost_at));
     loop {
         let message = tokio::select! {
+            // The alarm first, or a flood would keep it waiting.
+            biased;
+            () = alarm.as_mut() => {
+                if Instant::now() >= lost_at {
+                    return End::Lost("does not answer pings");
+                }
+                alarm.as_mut().reset(lost_at);
+                continue;
+            }
             message = stream.next() => message,
-            () = sleep_until(lost_at) => return End::Lost("does not answer pings"),
         };
         let event = match message {
             Some(Ok(Message::Text(text))) => ClientEvent::parse_within(text.as_str(), limit),
@@ -177,16 +205,18 @@ where
     loop {
         // The credit lives until its event is written.
         let (message, _credit) = tokio::select! {
+            // Pings first, or a talkative peer would keep them waiting.
+            biased;
+            _ = pings.tick() => (Message::Ping(Bytes::new()), None),
             next = outbound.recv() => match next {
                 Some(Outbound::Event(event, credit)) => (text(&event), credit),
                 Some(Outbound::Close(reason)) => return End::ByHub(Some(reason)),
                 None => return End::ByHub(None),
             },
-            _ = pings.tick() => (Message::Ping(Bytes::new()), None),
         };
         match timeout(liveness.write_within, sink.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return End::Lost("connection broken"),
+            Ok(Err(_)) => return End::Unwritable,
             Err(_) => return End::Lost("does not read"),
         }
     }
@@ -229,7 +259,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (code, error) = match end {
-        End::Lost(_) | End::ByHub(None) => return,
+        End::Lost(_) | End::Unwritable | End::ByHub(None) => return,
         // The answer to its close frame waits to be flushed.
         End::ByClient(_) => {
             let _ = timeout(limit.min(LINGER), socket.flush()).await;

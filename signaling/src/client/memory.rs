@@ -52,6 +52,11 @@ impl Memory {
         self.token.is_some()
     }
 
+    /// Whether that seat has not been taken back yet.
+    pub(super) fn is_away(&self) -> bool {
+        self.has_seat() && !self.seated
+    }
+
     /// Asks for the own seat, or any.
     pub(super) fn join(&self) -> ClientEvent {
         let resume = self.token.clone();

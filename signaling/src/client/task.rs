@@ -85,9 +85,9 @@ impl Task {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
             let connected = tokio::select! {
-                connected = connect(&self.options.server) => connected,
+                connected = connect(&self.options.server, self.options.trust) => connected,
                 // Over the new network it may work.
-                () = self.redial.notified() => connect(&self.options.server).await,
+                () = self.redial.notified() => connect(&self.options.server, self.options.trust).await,
             };
             let reason = match connected {
                 Ok(socket) => {
@@ -100,7 +100,16 @@ impl Task {
                         attempt = 0;
                         backoff.reset();
                     }
-                    reason
+                    match reason {
+                        Some(reason) => reason,
+                        None => {
+                            self.socket = None;
+                            let reason = Trouble::Broken(self.options.server.clone());
+                            let retry_in = Duration::ZERO;
+                            self.tell(ClientUpdate::Lost { reason, retry_in }).await?;
+                            continue;
+                        }
+                    }
                 }
                 Err(reason) => reason,
             };
@@ -142,19 +151,20 @@ impl Task {
         cut_short
     }
 
-    /// Speaks with the server until the connection ends: why, and whether there was a seat.
-    async fn talk(&mut self) -> Result<(Trouble, bool), Unheard> {
+    /// Speaks with the server until the connection ends: why (`None`: it is to be made anew), and
+    /// whether there was a seat.
+    async fn talk(&mut self) -> Result<(Option<Trouble>, bool), Unheard> {
         let Self { options, updates, commands, socket, memory, redial } = self;
         let Some((sink, stream)) = socket else {
-            return Ok((Trouble::Broken(options.server.clone()), false));
+            return Ok((Some(Trouble::Broken(options.server.clone())), false));
         };
         let mut seated = false;
         // As much at most as an outbox holds.
         let (say, said) = mpsc::unbounded_channel();
         let reason = tokio::select! {
-            reason = listen(stream, options, updates, memory, &say, &mut seated) => reason?,
-            reason = speak(sink, options, commands, memory, said) => reason,
-            () = redial.notified() => Trouble::Broken(options.server.clone()),
+            reason = listen(stream, options, updates, memory, &say, &mut seated) => Some(reason?),
+            reason = speak(sink, options, commands, memory, said) => Some(reason),
+            () = redial.notified() => None,
         };
         Ok((reason, seated))
     }
@@ -168,15 +178,19 @@ impl Task {
         let socket = match self.socket.take() {
             Some((sink, stream)) => sink.reunite(stream).ok(),
             // The seat is held: without a goodbye the peer would wait in vain.
-            None if self.memory().has_seat() => connect(&self.options.server).await.ok(),
+            None if self.memory().has_seat() => {
+                connect(&self.options.server, self.options.trust).await.ok()
+            }
             None => None,
         };
         let Some(mut socket) = socket else {
             return;
         };
         self.commands.close();
-        // Ignored where there is a seat.
-        let mut last_words = vec![self.memory().join()];
+        let mut last_words = Vec::new();
+        if self.memory().is_away() {
+            last_words.push(self.memory().join());
+        }
         while let Ok(command) = self.commands.try_recv() {
             last_words.extend(event_of(command, &self.memory));
         }

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 
 use super::{Command, Credit, Outbound, sleep_until};
 use crate::{
@@ -91,7 +94,7 @@ impl Task {
                 for outbox in self.outboxes.values() {
                     let log = ServerEvent::Log { message: "server restarting".into() };
                     // A full queue means a stuck connection; the server's time limit ends it.
-                    let _ = outbox.try_send(Outbound::Event(log, None));
+                    let _ = outbox.try_send(Outbound::Event(Box::new(log), None));
                     let _ = outbox.try_send(Outbound::Close(CloseReason::Restart));
                 }
             }
@@ -102,13 +105,16 @@ impl Task {
         let mut stuck = Vec::new();
         for delivery in deliveries {
             let (connection, outbound) = match delivery {
-                Delivery::Event { to, event } => (to, Outbound::Event(event, credit.cloned())),
+                Delivery::Event { to, event } => {
+                    (to, Outbound::Event(Box::new(event), credit.cloned()))
+                }
                 Delivery::Close { connection, reason } => (connection, Outbound::Close(reason)),
             };
             let Some(outbox) = self.outboxes.get(&connection) else {
                 continue;
             };
-            if outbox.try_send(outbound).is_err() {
+            // Where the queue is closed, the carrier has ended, and is about to tell how.
+            if let Err(TrySendError::Full(_)) = outbox.try_send(outbound) {
                 stuck.push(connection);
             }
         }
@@ -162,7 +168,7 @@ mod tests {
 
     fn event(outbound: Option<Outbound>) -> ServerEvent {
         match outbound {
-            Some(Outbound::Event(event, _)) => event,
+            Some(Outbound::Event(event, _)) => *event,
             other => panic!("no event but {other:?}"),
         }
     }

@@ -12,11 +12,15 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::watch,
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::ACME_ALPN;
 
 use super::{silence, write_deadline::WriteDeadline};
 use crate::carrier::Liveness;
@@ -27,9 +31,19 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// After a failed accept (the process has too many open files): wait, or it fails at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How connections of one listener begin.
+#[derive(Clone)]
+pub(super) enum Security {
+    /// With HTTP at once.
+    Plain,
+    /// With a TLS handshake, which must be over within the time.
+    Tls(TlsAcceptor, Duration),
+}
+
 /// Accepts until told to stop, then sees the HTTP connections to their end.
 pub(super) async fn accept(
     listener: TcpListener,
+    security: Security,
     router: Router,
     liveness: Liveness,
     mut stopping: watch::Receiver<bool>,
@@ -40,8 +54,26 @@ pub(super) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     tracing::debug!(%address, "accepted");
+                    // Signaling is small messages; none should wait for the next.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "no TCP_NODELAY");
+                    }
+                    if let Err(error) = silence::probe(&stream, liveness) {
+                        tracing::debug!(%error, "no TCP keep-alive");
+                    }
+                    let stream = WriteDeadline::new(stream, liveness.write_within);
                     let (router, stopping) = (router.clone(), stopping.clone());
-                    connections.spawn(serve(stream, address, router, liveness, stopping));
+                    // Two kinds of tasks: a plain connection pays nothing for TLS.
+                    match security.clone() {
+                        Security::Plain => {
+                            connections.spawn(serve(stream, address, router, stopping))
+                        }
+                        Security::Tls(acceptor, limit) => connections.spawn(async move {
+                            if let Some(stream) = shake_hands(stream, acceptor, limit).await {
+                                serve(stream, address, router, stopping).await;
+                            }
+                        }),
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -60,21 +92,39 @@ pub(super) async fn accept(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RemoteAddress(pub(super) SocketAddr);
 
-async fn serve(
-    stream: TcpStream,
+/// `None` where no TLS came of it in time, or none was wanted but the handshake itself.
+async fn shake_hands<S>(
+    stream: S,
+    acceptor: TlsAcceptor,
+    limit: Duration,
+) -> Option<tokio_rustls::server::TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match timeout(limit, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let challenge = stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN);
+            (!challenge).then_some(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            None
+        }
+    }
+}
+
+async fn serve<S>(
+    stream: S,
     address: SocketAddr,
     router: Router,
-    liveness: Liveness,
     mut stopping: watch::Receiver<bool>,
-) {
-    // Signaling is small messages; none should wait for the next.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
-    if let Err(error) = silence::probe(&stream, liveness) {
-        tracing::debug!(%error, "no TCP keep-alive");
-    }
-    let stream = WriteDeadline::new(stream, liveness.write_within);
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(RemoteAddress(address));
         TowerToHyperService::new(router.clone()).call(request)

@@ -12,7 +12,10 @@ use axum::{
 };
 use tokio::sync::mpsc;
 
-use super::accept::RemoteAddress;
+use super::{
+    accept::RemoteAddress,
+    redirect::{self, SecurePort},
+};
 use crate::{
     carrier::{self, CarrierKind, Guest, Liveness},
     hub::Hub,
@@ -30,11 +33,14 @@ pub(super) struct Routes {
     pub(super) liveness: Liveness,
     pub(super) socketio: carrier::socketio::Carrier,
     pub(super) page: Option<PageFolder>,
+    /// The TLS port, if there is one.
+    pub(super) tls_port: Option<u16>,
     /// Held by every WebSocket's task until its very end.
     pub(super) alive: mpsc::Sender<()>,
 }
 
-pub(super) fn router(routes: Routes) -> Router {
+/// With `secure`, whoever is not on this machine is sent there.
+pub(super) fn router(routes: Routes, secure: Option<SecurePort>) -> Router {
     let router = match routes.page {
         None => Router::new()
             .route("/", get(page::index))
@@ -42,18 +48,23 @@ pub(super) fn router(routes: Routes) -> Router {
             .fallback(page::asset),
         Some(_) => Router::new().fallback(folder),
     };
-    router
+    let router = router
         .route("/socket.io", any(socketio))
         .route("/socket.io/", any(socketio))
         .route("/socket.io/socket.io.js", get(carrier::socketio::client))
         .route("/visavis", get(identify))
         .route("/ws", get(websocket))
-        .layer(middleware::from_fn(page::guard))
-        .with_state(routes)
+        .with_state(routes);
+    let router = match secure {
+        Some(secure) => router.layer(middleware::from_fn_with_state(secure, redirect::to_tls)),
+        None => router,
+    };
+    router.layer(middleware::from_fn(page::guard))
 }
 
-async fn identify() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Identity::own().to_text()).into_response()
+async fn identify(State(routes): State<Routes>) -> Response {
+    let identity = Identity::own(routes.tls_port).to_text();
+    ([(header::CONTENT_TYPE, "application/json")], identity).into_response()
 }
 
 async fn folder(State(routes): State<Routes>, request: Request) -> Response {
