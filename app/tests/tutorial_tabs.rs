@@ -59,6 +59,10 @@ async fn two_rooms(stage: &Stage, client: &str) -> Result<()> {
         ensure!(tab.starts().await? == 1, "the first call was begun anew");
         ensure!(tab.heard("join").await? + tab.heard("joined").await? == 1, "a stranger came");
     }
+    println!("client {client}: two calls at once, one reloaded, the other undisturbed");
+    for tab in [first, second, third, fourth] {
+        tab.close().await?;
+    }
     Ok(())
 }
 

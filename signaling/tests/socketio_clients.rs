@@ -75,8 +75,9 @@ async fn every_client_meets_a_guest_of_ours() {
     let server = Running::plain().await;
     for client in CLIENTS {
         for transport in TRANSPORTS {
+            let room = format!("{client}-{transport}");
             let mut wire = server.client().await;
-            wire.join("echo").await;
+            wire.join(&room).await;
             wire.expect("created").await;
             let story = async {
                 wire.expect("join").await;
@@ -90,9 +91,8 @@ async fn every_client_meets_a_guest_of_ours() {
                 }
                 wire.close(1001).await;
             };
-            let arguments = [transport, "echo", client];
+            let arguments = [transport, "echo", client, &room];
             tokio::join!(node(&server, &arguments), story);
-            server.until_connections(0).await;
         }
     }
     server.stop().await;

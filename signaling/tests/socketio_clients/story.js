@@ -1,10 +1,10 @@
-// A story with real clients: node story.js URL TRANSPORT FIRST SECOND, or node story.js URL TRANSPORT echo CLIENT.
+// A story with real clients: node story.js URL TRANSPORT FIRST SECOND, or node story.js URL TRANSPORT echo CLIENT ROOM.
 // Ends with code 0 when all went as it should; else says what did not.
 'use strict';
 
 const assert = require('assert');
 
-const [url, transport, first, second] = process.argv.slice(2);
+const [url, transport, first, second, place] = process.argv.slice(2);
 const TRANSPORTS = {
   polling: ['polling'],
   upgrade: ['polling', 'websocket'],
@@ -156,13 +156,13 @@ async function story() {
 
 async function echo() {
   const guest = await new Guest(second).connected();
-  guest.join('echo');
+  guest.join(place);
   for (let event = await guest.next(); ; event = await guest.next()) {
     if (event[0] !== 'message') continue;
     if (event[1] === 'bye') break;
     guest.say({ echo: event[1] });
   }
-  await guest.expect('created', 'echo');
+  await guest.expect('created', place);
   guest.socket.disconnect();
 }
 
