@@ -88,7 +88,7 @@ fn open_state_dir(config: &Config) -> Option<StateDir> {
 fn use_turn(options: &mut ServerOptions, turn: Turn) {
     match turn {
         Turn::Off => {}
-        Turn::External(external) => options.ice = Arc::new(external),
+        Turn::External(external) => options.ice = Arc::new(*external),
         Turn::BuiltIn(mut built_in) => {
             if built_in.secret.is_empty() {
                 built_in.secret = turn_secret(options.state_dir.as_ref());

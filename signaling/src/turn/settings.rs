@@ -22,7 +22,7 @@ pub enum Turn {
     /// The built-in one. `secret` is empty unless it is set.
     BuiltIn(Box<TurnOptions>),
     /// One elsewhere.
-    External(External),
+    External(Box<External>),
 }
 
 /// Reads what `config` says of the relay.
