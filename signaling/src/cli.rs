@@ -9,6 +9,7 @@ use crate::{
     config::{Config, ConfigError},
     link::ServerUrl,
     listen::BindError,
+    page::{PageError, PageFolder},
     room::RoomPolicy,
     server::{Server, ServerOptions},
     state_dir::StateDir,
@@ -43,12 +44,17 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
+    let page = match &config.page {
+        Some(path) => Some(PageFolder::open(path).map_err(unusable)?),
+        None => None,
+    };
     let mut options = ServerOptions {
         state_dir: open_state_dir(&config),
         limits: config.limits(),
         hold: config.hold(),
         listen: config.listen.clone(),
         rooms: RoomPolicy::Any,
+        page,
         ..ServerOptions::default()
     };
     use_turn(&mut options, turn::settings::options(&config)?);
@@ -66,6 +72,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let _ = out.flush();
     server.run(stop).await;
     Ok(())
+}
+
+// A value rather than a reference: that is what `map_err` gives.
+#[allow(clippy::needless_pass_by_value)]
+fn unusable(error: PageError) -> ServeError {
+    ServeError::Config(ConfigError::Unusable(error.to_string()))
 }
 
 /// Where to keep keys. A server without works too, so it is no reason not to serve.

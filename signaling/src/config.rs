@@ -28,6 +28,9 @@ pub const HTTP_PORT: u16 = 8080;
 pub struct Config {
     /// Addresses and ports to listen on.
     pub listen: Vec<SocketAddr>,
+    /// A folder served in place of the built-in page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PathBuf>,
     /// Where keys are kept; see [`Self::state_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
@@ -85,6 +88,7 @@ impl Default for Config {
         let turn = crate::turn::Limits::default();
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
+            page: None,
             state_dir: None,
             hold: HOLD.as_secs(),
             message_bytes: limits.message_bytes,
@@ -121,6 +125,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_LISTEN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<SocketAddr>>,
+
+    /// A folder served in place of the built-in page; its index.html is at /
+    #[arg(long, value_name = "DIR", env = "VISAVIS_PAGE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PathBuf>,
 
     /// Where keys are kept, so that calls survive a restart [default: $STATE_DIRECTORY, else the
     /// user's data directory]

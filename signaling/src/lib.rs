@@ -28,6 +28,7 @@ pub use carrier::{CarrierKind, Guest, Liveness};
 pub use client::{Client, ClientHandle, ClientOptions, ClientUpdate};
 pub use link::{CallLink, LinkError, ServerUrl, Target};
 pub use listen::{BindError, all_interfaces};
+pub use page::{PageError, PageFolder};
 pub use probe::{Probe, probe};
 pub use protocol::RoomName;
 pub use room::{Counts, Limits, RoomPolicy};

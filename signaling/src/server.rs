@@ -2,6 +2,8 @@
 
 mod accept;
 mod routes;
+mod silence;
+mod write_deadline;
 
 use std::{
     fmt, io,
@@ -19,10 +21,11 @@ use tokio::{
 
 use self::routes::Routes;
 use crate::{
-    carrier::Liveness,
+    carrier::{Liveness, socketio},
     hub::Hub,
     ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
+    page::PageFolder,
     protocol::RoomName,
     room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
     state_dir::StateDir,
@@ -47,6 +50,8 @@ pub struct ServerOptions {
     pub rooms: RoomPolicy,
     /// When a connection counts as dead.
     pub liveness: Liveness,
+    /// Served in place of the built-in page.
+    pub page: Option<PageFolder>,
     /// How much one client, or one address, may ask for.
     pub limits: Limits,
     /// How long a seat is held for a client whose connection broke; not at all if zero. For as
@@ -72,6 +77,7 @@ impl Default for ServerOptions {
             state_dir: None,
             ice: Arc::new(NoIceServers),
             turn: None,
+            page: None,
         }
     }
 }
@@ -86,6 +92,7 @@ impl fmt::Debug for ServerOptions {
             .field("hold", &self.hold)
             .field("state_dir", &self.state_dir)
             .field("turn", &self.turn)
+            .field("page", &self.page)
             .finish_non_exhaustive()
     }
 }
@@ -98,6 +105,7 @@ pub struct Server {
     hub_task: JoinSet<()>,
     liveness: Liveness,
     turn: Option<TurnServer>,
+    page: Option<PageFolder>,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -139,7 +147,8 @@ impl Server {
         let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, turn })
+        let ServerOptions { liveness, page, .. } = options;
+        Ok(Self { listeners, addresses, hub, hub_task, liveness, turn, page })
     }
 
     /// Where the server listens, ports included.
@@ -166,14 +175,16 @@ impl Server {
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
     /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, turn, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, turn, page, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
-        let routes = Routes { hub: hub.clone(), liveness, alive };
+        let socketio = socketio::Carrier::new(hub.clone(), liveness, &alive);
+        let sessions = socketio.clone();
+        let routes = Routes { hub: hub.clone(), liveness, socketio, page, alive };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for listener in listeners {
             let router = routes::router(routes.clone());
-            tasks.spawn(accept::accept(listener, router, stopping.clone()));
+            tasks.spawn(accept::accept(listener, router, liveness, stopping.clone()));
         }
         if let Some(turn) = turn {
             tasks.spawn(turn.run(stopping.clone()));
@@ -184,10 +195,12 @@ impl Server {
         let _ = hub.stop().await;
         let _ = stop.send(true);
         let ended = async {
+            // Ends when the last connection is closed.
+            while hub_task.join_next().await.is_some() {}
+            sessions.close().await;
             while tasks.join_next().await.is_some() {}
             // Ends when the last connection drops its sender; nothing is ever sent.
             all_ended.recv().await;
-            while hub_task.join_next().await.is_some() {}
         };
         if timeout(DRAIN_WITHIN, ended).await.is_err() {
             tracing::info!("some connections did not end in time and were cut");

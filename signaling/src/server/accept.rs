@@ -18,6 +18,9 @@ use tokio::{
     time::sleep,
 };
 
+use super::{silence, write_deadline::WriteDeadline};
+use crate::carrier::Liveness;
+
 /// A request's head must be there within this.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -28,6 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn accept(
     listener: TcpListener,
     router: Router,
+    liveness: Liveness,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -36,7 +40,8 @@ pub(super) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     tracing::debug!(%address, "accepted");
-                    connections.spawn(serve(stream, address, router.clone(), stopping.clone()));
+                    let (router, stopping) = (router.clone(), stopping.clone());
+                    connections.spawn(serve(stream, address, router, liveness, stopping));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -59,12 +64,17 @@ async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     router: Router,
+    liveness: Liveness,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Signaling is small messages; none should wait for the next.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    if let Err(error) = silence::probe(&stream, liveness) {
+        tracing::debug!(%error, "no TCP keep-alive");
+    }
+    let stream = WriteDeadline::new(stream, liveness.write_within);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(RemoteAddress(address));
         TowerToHyperService::new(router.clone()).call(request)

@@ -8,7 +8,7 @@ use axum::{
     http::header,
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ use super::accept::RemoteAddress;
 use crate::{
     carrier::{self, CarrierKind, Guest, Liveness},
     hub::Hub,
-    page,
+    page::{self, PageFolder},
     probe::Identity,
 };
 
@@ -28,17 +28,26 @@ const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub(super) struct Routes {
     pub(super) hub: Hub,
     pub(super) liveness: Liveness,
+    pub(super) socketio: carrier::socketio::Carrier,
+    pub(super) page: Option<PageFolder>,
     /// Held by every WebSocket's task until its very end.
     pub(super) alive: mpsc::Sender<()>,
 }
 
 pub(super) fn router(routes: Routes) -> Router {
-    Router::new()
-        .route("/", get(page::index))
-        .route("/room/{name}", get(page::room))
+    let router = match routes.page {
+        None => Router::new()
+            .route("/", get(page::index))
+            .route("/room/{name}", get(page::room))
+            .fallback(page::asset),
+        Some(_) => Router::new().fallback(folder),
+    };
+    router
+        .route("/socket.io", any(socketio))
+        .route("/socket.io/", any(socketio))
+        .route("/socket.io/socket.io.js", get(carrier::socketio::client))
         .route("/visavis", get(identify))
         .route("/ws", get(websocket))
-        .fallback(page::asset)
         .layer(middleware::from_fn(page::guard))
         .with_state(routes)
 }
@@ -47,8 +56,23 @@ async fn identify() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Identity::own().to_text()).into_response()
 }
 
-async fn websocket(State(routes): State<Routes>, request: Request) -> Response {
+async fn folder(State(routes): State<Routes>, request: Request) -> Response {
+    match routes.page {
+        Some(folder) => folder.answer(request).await,
+        None => page::asset(request.method().clone(), request.uri().clone()).await,
+    }
+}
+
+async fn socketio(State(routes): State<Routes>, request: Request) -> Response {
+    routes.socketio.answer(address_of(&request), request).await
+}
+
+fn address_of(request: &Request) -> IpAddr {
     let address = request.extensions().get().map_or(UNKNOWN, |RemoteAddress(address)| address.ip());
-    let guest = Guest { address: address.to_canonical(), carrier: CarrierKind::WebSocket };
+    address.to_canonical()
+}
+
+async fn websocket(State(routes): State<Routes>, request: Request) -> Response {
+    let guest = Guest { address: address_of(&request), carrier: CarrierKind::WebSocket };
     carrier::ws::upgrade(routes.hub, guest, routes.liveness, routes.alive, request)
 }

@@ -1,6 +1,9 @@
 //! A server on a port of its own, and a bare WebSocket client to speak to it with.
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses a part; a failure here fails the test.
 
+pub mod npm;
+pub mod socketio;
+
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
