@@ -60,7 +60,15 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     use_turn(&mut options, turn::settings::options(&config)?);
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
-    let server = Server::bind(options).await?;
+    let turn_is_asked_for = config.turn.is_some() || !config.turn_listen.is_empty();
+    let server = match Server::bind(options.clone()).await {
+        // On by default only: another relay on this machine is no reason not to serve rooms.
+        Err(error @ BindError::Turn(_)) if !turn_is_asked_for => {
+            tracing::warn!("{error}");
+            Server::bind(ServerOptions { turn: None, ..options }).await?
+        }
+        bound => bound?,
+    };
     let mut out = std::io::stdout();
     for line in welcome(server.local_addrs()) {
         // A closed standard output is no reason not to serve.

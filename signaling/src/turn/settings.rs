@@ -53,7 +53,7 @@ pub fn options(config: &Config) -> Result<Turn, ConfigError> {
         };
         let external = External::new(&config.turn_url, secret.as_bytes(), credential_lifetime);
         return external
-            .map(Turn::External)
+            .map(|external| Turn::External(Box::new(external)))
             .map_err(|error| ConfigError::Unusable(format!("{error}.")));
     }
     let beyond = config.listen.iter().chain(&config.turn_listen).any(|a| !a.ip().is_loopback());
