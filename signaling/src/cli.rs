@@ -60,7 +60,15 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let options = options_of(&config)?;
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
-    let server = Server::bind(options).await?;
+    let turn_is_asked_for = config.turn.is_some() || !config.turn_listen.is_empty();
+    let server = match Server::bind(options.clone()).await {
+        // On by default only: another relay on this machine is no reason not to serve rooms.
+        Err(error @ BindError::Turn(_)) if !turn_is_asked_for => {
+            tracing::warn!("{error}");
+            Server::bind(ServerOptions { turn: None, ..options }).await?
+        }
+        bound => bound?,
+    };
     let mut out = std::io::stdout();
     let secure = !server.tls_addrs().is_empty();
     let others = if secure { "; others are sent to https" } else { EVERYWHERE };
@@ -210,7 +218,7 @@ fn open_state_dir(config: &Config) -> Option<StateDir> {
 fn use_turn(options: &mut ServerOptions, turn: Turn) {
     match turn {
         Turn::Off => {}
-        Turn::External(external) => options.ice = Arc::new(external),
+        Turn::External(external) => options.ice = Arc::new(*external),
         Turn::BuiltIn(mut built_in) => {
             if built_in.secret.is_empty() {
                 built_in.secret = turn_secret(options.state_dir.as_ref());

@@ -22,7 +22,7 @@ pub enum Turn {
     /// The built-in one. `secret` is empty unless it is set.
     BuiltIn(Box<TurnOptions>),
     /// One elsewhere.
-    External(External),
+    External(Box<External>),
 }
 
 /// Reads what `config` says of the relay.
@@ -53,7 +53,7 @@ pub fn options(config: &Config) -> Result<Turn, ConfigError> {
         };
         let external = External::new(&config.turn_url, secret.as_bytes(), credential_lifetime);
         return external
-            .map(Turn::External)
+            .map(|external| Turn::External(Box::new(external)))
             .map_err(|error| ConfigError::Unusable(format!("{error}.")));
     }
     let beyond = config.listen.iter().chain(&config.turn_listen).any(|a| !a.ip().is_loopback());
