@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use common::SOON;
 use common::chromium::{Chromium, Options};
 use common::clip::Media;
-use common::lab::{Host, lab};
+use common::lab::lab;
+use common::netns::Host;
 use common::process::{Desktop, Process, STATE_VARIABLE};
 use visavis_signaling::CallLink;
 

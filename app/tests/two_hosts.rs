@@ -21,7 +21,7 @@ async fn call_stands(left: &mut Desktop, right: &mut Desktop) -> Result<()> {
 
 #[tokio::test]
 async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
-    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
+    let Some(lab) = lab()? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     ensure!(
@@ -43,7 +43,7 @@ async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
 
 #[tokio::test]
 async fn the_guest_leaves_and_joins_again() -> Result<()> {
-    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
+    let Some(lab) = lab()? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;
@@ -57,7 +57,7 @@ async fn the_guest_leaves_and_joins_again() -> Result<()> {
 
 #[tokio::test]
 async fn the_cable_is_pulled_and_put_back() -> Result<()> {
-    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
+    let Some(lab) = lab()? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;

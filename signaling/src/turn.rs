@@ -175,7 +175,7 @@ impl TurnServer {
 /// The acceptor may be the one for HTTPS: TURN is another protocol (RFC 7443), and a client that
 /// names it would be refused.
 fn without_alpn(tls: &TlsAcceptor) -> TlsAcceptor {
-    let mut config = tokio_rustls::rustls::ServerConfig::clone(tls.config());
+    let mut config = rustls::ServerConfig::clone(tls.config());
     config.alpn_protocols.clear();
     Arc::new(config).into()
 }

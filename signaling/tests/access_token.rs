@@ -9,7 +9,7 @@ use common::{
 };
 use tokio::sync::mpsc::Receiver;
 use visavis_signaling::{
-    Client, ClientHandle, ClientOptions, Trust, ClientUpdate, ServerOptions, access::AccessToken,
+    Client, ClientHandle, ClientOptions, ClientUpdate, ServerOptions, Trust, access::AccessToken,
     client::Trouble, protocol::ServerEvent,
 };
 

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 use visavis_signaling::{
-    Client, ClientOptions, ClientUpdate, ConnectionLimits, ServerOptions, client::Trouble,
+    Client, ClientOptions, ClientUpdate, ConnectionLimits, ServerOptions, Trust, client::Trouble,
 };
 
 async fn server(limits: ConnectionLimits) -> Running {
@@ -209,6 +209,7 @@ async fn a_client_of_ours_that_is_told_to_wait_says_so_and_tries_again() {
         server: server.into(),
         room: "tea".parse().unwrap(),
         give_up_after: None,
+        trust: Trust::default(),
         access_token: None,
     };
     let (client, mut updates) = Client::start(options);

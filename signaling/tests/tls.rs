@@ -73,7 +73,8 @@ struct App {
 impl App {
     fn start(server: ServerUrl, trust: Trust) -> Self {
         let room = "tea".parse().unwrap();
-        let options = ClientOptions { server, trust, room, give_up_after: Some(2) };
+        let options =
+            ClientOptions { server, trust, room, give_up_after: Some(2), access_token: None };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
     }

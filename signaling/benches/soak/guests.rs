@@ -78,6 +78,7 @@ async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
         room: name.parse::<RoomName>()?,
         give_up_after: None,
         trust: Trust::default(),
+        access_token: None,
     };
     let (handle, mut updates) = Client::start(options);
     count(&tally.stays);

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{External, Limits, TURN_PORT, TurnOptions};
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    invite::PublicAddress,
+};
 
 /// What the settings come to.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ pub fn options(config: &Config) -> Result<Turn, ConfigError> {
         listen: listen(config),
         transports: config.turn_transports.clone(),
         public_ips: config.turn_public_ip.clone(),
-        host: None,
+        host: config.public_address.as_ref().map(PublicAddress::name),
         secret: config.turn_secret.clone().unwrap_or_default().into_bytes(),
         credential_lifetime,
         realm: config.turn_realm.clone(),
