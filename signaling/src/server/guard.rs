@@ -69,7 +69,11 @@ pub(super) async fn guard(
 
 impl Guard {
     async fn pass(&self, client: Client, request: Request, next: Next) -> Response {
-        let request = request.map(|body| Body::new(Timely::new(body, self.body_within)));
+        // Socket.IO has a limit of its own, and words for it.
+        let request = match request.uri().path().starts_with("/socket.io") {
+            true => request,
+            false => request.map(|body| Body::new(Timely::new(body, self.body_within))),
+        };
         if !is_carrier(request.uri().path()) {
             return next.run(request).await;
         }

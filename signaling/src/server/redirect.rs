@@ -40,7 +40,12 @@ pub(super) async fn to_tls(
     match HeaderValue::from_str(&location) {
         Ok(location) => {
             let text = "This server speaks TLS: use https.\n";
-            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)], text).into_response()
+            let headers = [
+                (header::LOCATION, location),
+                // Tomorrow the server may be another.
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            ];
+            (StatusCode::PERMANENT_REDIRECT, headers, text).into_response()
         }
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
     }
