@@ -74,7 +74,7 @@ impl Story {
     fn first_and_met(&mut self) -> Vec<Effect> {
         self.join();
         self.created();
-        let effects = self.server(ServerEvent::Join { room: room(), id: id("b") });
+        let effects = self.server(ServerEvent::Join { room: room(), id: id("b"), resume: None });
         self.server(ServerEvent::Ready { ice_servers: vec![] });
         effects
     }
@@ -164,7 +164,7 @@ fn a_reloaded_tab_is_a_new_peer_and_a_new_connection() {
     assert_eq!(told(&effects), [&News::PeerLeft("韩梅梅".to_owned())]);
     story.created();
     assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
-    story.server(ServerEvent::Join { room: room(), id: id("c") });
+    story.server(ServerEvent::Join { room: room(), id: id("c"), resume: None });
     assert_eq!(story.says(hello()), [Effect::Open(2, vec![]), Effect::Offer(2)]);
     assert_eq!(story.handle(Input::Peer(1, PeerEvent::Failed)), [], "of the old connection");
 }
@@ -176,7 +176,7 @@ fn who_stays_becomes_the_initiator() {
     story.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
     story.server(ServerEvent::Bye { id: id("b"), reason: ByeReason::Lost });
     story.created();
-    story.server(ServerEvent::Join { room: room(), id: id("c") });
+    story.server(ServerEvent::Join { room: room(), id: id("c"), resume: None });
     assert_eq!(story.call.initiator(), Some(true));
     assert_eq!(story.says(hello()), [Effect::Open(2, vec![]), Effect::Offer(2)]);
 }

@@ -32,6 +32,15 @@ pub enum CarrierKind {
     WebSocket,
 }
 
+impl CarrierKind {
+    /// Whether the seat of a broken connection is held, for its owner to take back.
+    pub fn resumes(self) -> bool {
+        match self {
+            Self::WebSocket => true,
+        }
+    }
+}
+
 /// Who opens a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guest {

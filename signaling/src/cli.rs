@@ -6,11 +6,12 @@ use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
-    config::ConfigError,
+    config::{Config, ConfigError},
     link::ServerUrl,
     listen::BindError,
     room::RoomPolicy,
     server::{Server, ServerOptions},
+    state_dir::StateDir,
 };
 
 /// Why the server cannot serve.
@@ -38,8 +39,14 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
-    let options =
-        ServerOptions { listen: config.listen, rooms: RoomPolicy::Any, ..ServerOptions::default() };
+    let options = ServerOptions {
+        state_dir: open_state_dir(&config),
+        limits: config.limits(),
+        hold: config.hold(),
+        listen: config.listen,
+        rooms: RoomPolicy::Any,
+        ..ServerOptions::default()
+    };
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -51,6 +58,22 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let _ = out.flush();
     server.run(stop).await;
     Ok(())
+}
+
+/// Where to keep keys. A server without works too, so it is no reason not to serve.
+fn open_state_dir(config: &Config) -> Option<StateDir> {
+    let Some(path) = config.state_dir() else {
+        tracing::warn!("no folder for keys: name one with --state-dir, or calls end at a restart");
+        return None;
+    };
+    match StateDir::open(&path) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
+            None
+        }
+    }
 }
 
 /// A line for each address; one that can be opened here for all interfaces together.

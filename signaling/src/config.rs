@@ -6,11 +6,14 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::room::{HOLD, Limits};
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
@@ -21,11 +24,36 @@ pub const HTTP_PORT: u16 = 8080;
 pub struct Config {
     /// Addresses and ports to listen on.
     pub listen: Vec<SocketAddr>,
+    /// Where keys are kept; see [`Self::state_dir`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+    /// For how many seconds a seat is held for a client whose connection broke.
+    pub hold: u64,
+    /// The longest message, in bytes.
+    pub message_bytes: usize,
+    /// Messages a second that a connection may send in the long run.
+    pub message_rate: u32,
+    /// Messages it may send at once.
+    pub message_burst: u32,
+    /// Seats an address may ask for in a minute.
+    pub joins_per_minute: u32,
+    /// Rooms in all.
+    pub max_rooms: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()] }
+        let limits = Limits::default();
+        Self {
+            listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
+            state_dir: None,
+            hold: HOLD.as_secs(),
+            message_bytes: limits.message_bytes,
+            message_rate: limits.message_rate,
+            message_burst: limits.message_burst,
+            joins_per_minute: limits.joins_per_minute,
+            max_rooms: limits.max_rooms,
+        }
     }
 }
 
@@ -38,6 +66,44 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_LISTEN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<SocketAddr>>,
+
+    /// Where keys are kept, so that calls survive a restart [default: $STATE_DIRECTORY, else the
+    /// user's data directory]
+    #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+
+    /// For how long a seat is held for a client whose connection broke, and rooms are set up
+    /// again after a restart; 0: not at all [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "VISAVIS_HOLD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<u64>,
+
+    /// The longest message [default: 65536]
+    #[arg(long, value_name = "BYTES", env = "VISAVIS_MESSAGE_BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_bytes: Option<usize>,
+
+    /// Messages a second that a connection may send in the long run; 0: no limit [default: 50]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MESSAGE_RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_rate: Option<u32>,
+
+    /// Messages a connection may send at once [default: 200]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MESSAGE_BURST")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_burst: Option<u32>,
+
+    /// Seats an address may ask for in a minute, a /64 of IPv6 counting as one address; 0: no
+    /// limit [default: 60]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_JOINS_PER_MINUTE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins_per_minute: Option<u32>,
+
+    /// Rooms in all; 0: no limit [default: 10000]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_ROOMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rooms: Option<usize>,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
@@ -89,11 +155,69 @@ impl ServeArgs {
         let unusable = |error: &dyn std::fmt::Display| ConfigError::Unusable(error.to_string());
         let flags = toml::Table::try_from(self).map_err(|error| unusable(&error))?;
         settings.extend(flags);
-        Config::deserialize(settings).map_err(|error| unusable(&error))
+        let config = Config::deserialize(settings).map_err(|error| unusable(&error))?;
+        config.check()?;
+        Ok(config)
     }
 }
 
 impl Config {
+    /// The shortest limit on messages: a session description must fit.
+    const SHORTEST_MESSAGE: usize = 4096;
+    /// The longest limit, in bytes, and the longest time to hold a seat, in seconds.
+    const LONGEST_MESSAGE: usize = 16 << 20;
+    const LONGEST_HOLD: u64 = 3600;
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let unusable = |text: String| Err(ConfigError::Unusable(text));
+        if !(Self::SHORTEST_MESSAGE..=Self::LONGEST_MESSAGE).contains(&self.message_bytes) {
+            return unusable(format!(
+                "message-bytes is {}: use a number from {} to {}.",
+                self.message_bytes,
+                Self::SHORTEST_MESSAGE,
+                Self::LONGEST_MESSAGE
+            ));
+        }
+        if self.hold > Self::LONGEST_HOLD {
+            return unusable(format!(
+                "hold is {} s: use a number from 0 to {}.",
+                self.hold,
+                Self::LONGEST_HOLD
+            ));
+        }
+        Ok(())
+    }
+
+    /// How long seats are held.
+    pub fn hold(&self) -> Duration {
+        Duration::from_secs(self.hold)
+    }
+
+    /// How much one may ask for.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            message_bytes: self.message_bytes,
+            message_rate: self.message_rate,
+            message_burst: self.message_burst,
+            joins_per_minute: self.joins_per_minute,
+            max_rooms: self.max_rooms,
+        }
+    }
+
+    /// Where keys are kept: the folder that was named, or systemd's for this service
+    /// (`STATE_DIRECTORY`, systemd.exec(5)), or the user's data directory.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let from_systemd = || {
+            let folders = std::env::var_os("STATE_DIRECTORY")?;
+            std::env::split_paths(&folders).find(|folder| folder.is_absolute())
+        };
+        let from_user = || {
+            let places = directories::ProjectDirs::from("", "", "visavis")?;
+            Some(places.data_local_dir().join("server"))
+        };
+        self.state_dir.clone().or_else(from_systemd).or_else(from_user)
+    }
+
     /// The settings in the form of the file.
     pub fn to_toml(&self) -> String {
         // Every field is a plain value: this cannot fail.

@@ -11,9 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     carrier::Guest,
+    outbox::MAX_KEPT,
     protocol::{ByeReason, ClientEvent, EventError, RoomName, ServerEvent},
-    room::{ConnectionId, Counts, Registry},
+    room::{ConnectionId, Counts, Limits, Registry},
 };
+
+pub(crate) use crate::room::CloseReason;
 
 mod task;
 
@@ -21,8 +24,9 @@ mod task;
 const CREDITS: usize = 32;
 
 /// Deliveries that may wait for a connection. Its own events and its peer's cause at most four
-/// each, so a connection whose queue is full cannot be an honest one's.
-const OUTBOX: usize = CREDITS * 8;
+/// each, besides what a resumed seat missed, so a connection whose queue is full cannot be an
+/// honest one's.
+const OUTBOX: usize = CREDITS * 8 + 4 * MAX_KEPT;
 
 /// Commands that may wait for the hub.
 const INBOX: usize = 256;
@@ -32,6 +36,7 @@ const INBOX: usize = 256;
 pub(crate) struct Hub {
     inbox: mpsc::Sender<Command>,
     counts: watch::Receiver<Counts>,
+    limits: Limits,
 }
 
 /// The hub is gone: the server is stopping.
@@ -53,20 +58,12 @@ pub(crate) struct Credit {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// Why the hub ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// It took no seat for too long.
-    Idle,
-    /// The server stops.
-    Restart,
-}
-
 #[derive(Debug)]
 enum Command {
     Open { guest: Guest, outbox: mpsc::Sender<Outbound>, reply: oneshot::Sender<ConnectionId> },
     Event { connection: ConnectionId, event: Result<ClientEvent, EventError>, credit: Credit },
     Closed { connection: ConnectionId, reason: ByeReason },
+    Expelled { connection: ConnectionId },
     Allow { room: RoomName, done: oneshot::Sender<()> },
     Disallow { room: RoomName, done: oneshot::Sender<()> },
     Stop,
@@ -77,7 +74,8 @@ impl Hub {
     pub(crate) fn start(registry: Registry) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (counts_out, counts) = watch::channel(Counts::default());
-        (Self { inbox, counts }, task::Task::new(registry, counts_out).run(commands))
+        let limits = registry.limits();
+        (Self { inbox, counts, limits }, task::Task::new(registry, counts_out).run(commands))
     }
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
@@ -108,7 +106,13 @@ impl Hub {
         reply.await.map_err(|_| Stopped)
     }
 
-    /// Closes every connection and takes no new one.
+    /// What carriers are to allow.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Says so to everyone, then closes every connection once all that waits for it is written;
+    /// takes nothing new.
     pub(crate) async fn stop(&self) -> Result<(), Stopped> {
         self.send(Command::Stop).await
     }
@@ -150,7 +154,14 @@ impl Connection {
         self.inbox.send(command).await.map_err(|_| Stopped)
     }
 
-    /// Frees the connection's seat.
+    /// The client broke the rules: frees the connection's seat at once.
+    pub(crate) async fn expel(mut self) {
+        self.open = false;
+        // A hub that is gone has no seats to free.
+        let _ = self.inbox.send(Command::Expelled { connection: self.id }).await;
+    }
+
+    /// Frees the connection's seat, or, if it was lost, holds it where its wire can resume.
     pub(crate) async fn close(mut self, reason: ByeReason) {
         self.open = false;
         // A hub that is gone has no seats to free.

@@ -13,7 +13,7 @@ pub use names::{PeerId, RoomName, RoomNameError};
 /// The protocol's version, told by the server's identification (see [`crate::probe`]).
 pub const VERSION: u32 = 1;
 
-/// The longest text frame a client may send, in bytes.
+/// The longest text frame a client may send, in bytes, if the server is not told otherwise.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 /// What a client says.
@@ -73,6 +73,9 @@ pub enum ServerEvent {
         room: RoomName,
         /// Who arrived.
         id: PeerId,
+        /// Takes your seat back from now on, instead of the token before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resume: Option<String>,
     },
     /// You took the second seat.
     Joined {
@@ -103,7 +106,7 @@ pub enum ServerEvent {
         /// Who sits opposite.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<PeerId>,
-        /// The last of your messages that arrived.
+        /// The last of your messages that is known to have arrived; 0 if none is.
         last_seq: u64,
         /// Takes this seat back the next time.
         resume: String,
@@ -122,7 +125,7 @@ pub enum ServerEvent {
     Message {
         /// Who says it.
         from: PeerId,
-        /// Counts what this seat was sent, from 1.
+        /// The sender's own count, if it counts; else the server counts from 1.
         seq: u64,
         /// What it says.
         message: Value,
@@ -166,6 +169,16 @@ pub enum Role {
     Initiator,
     /// The one who came second.
     Responder,
+}
+
+impl Role {
+    /// The other one.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Initiator => Self::Responder,
+            Self::Responder => Self::Initiator,
+        }
+    }
 }
 
 /// Why a seat was freed.
@@ -219,6 +232,10 @@ pub enum ErrorCode {
     RoomNotHosted,
     /// This server does not tell its addresses.
     AddressesNotTold,
+    /// Too much in too short a time; the connection ends.
+    RateLimited,
+    /// The server has no room left; the connection ends.
+    TooManyRooms,
     /// A code of a newer server.
     #[serde(other)]
     Other,
@@ -240,13 +257,11 @@ impl EventError {
         Self { code, message: message.into() }
     }
 
-    /// A frame of `bytes` bytes, too long to be looked at.
-    pub fn too_large(bytes: usize) -> Self {
+    /// A frame of `bytes` bytes, too long to be looked at, where `limit` bytes are allowed.
+    pub fn too_large(bytes: usize, limit: usize) -> Self {
         Self::new(
             ErrorCode::TooLarge,
-            format!(
-                "A message of {bytes} bytes is too long: the limit is {MAX_EVENT_BYTES} bytes."
-            ),
+            format!("A message of {bytes} bytes is too long: the limit is {limit} bytes."),
         )
     }
 }

@@ -3,7 +3,12 @@
 mod accept;
 mod routes;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::TcpListener,
@@ -16,16 +21,23 @@ use self::routes::Routes;
 use crate::{
     carrier::Liveness,
     hub::Hub,
+    ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
     protocol::RoomName,
-    room::{Counts, Registry, RoomPolicy},
+    room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
+    state_dir::StateDir,
+    token::TokenKey,
 };
 
-/// How long connections may take to end when the server stops.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// When the server stops, what waits for a connection may take so long to be written, and the
+/// connection to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Keeps the key of the tokens with which clients take their seats back.
+const RESUME_KEY: &str = "resume.key";
 
 /// What a server is to be.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// Where to listen; see [`all_interfaces`](crate::all_interfaces). Addresses with port 0
     /// share one free port.
@@ -34,6 +46,43 @@ pub struct ServerOptions {
     pub rooms: RoomPolicy,
     /// When a connection counts as dead.
     pub liveness: Liveness,
+    /// How much one client, or one address, may ask for.
+    pub limits: Limits,
+    /// How long a seat is held for a client whose connection broke; not at all if zero. For as
+    /// long after its start the server sets up again rooms it had before.
+    pub hold: Duration,
+    /// Where to keep what must outlive the server. Without, no client finds its seat again after
+    /// a restart.
+    pub state_dir: Option<StateDir>,
+    /// Hands out STUN and TURN servers.
+    pub ice: Arc<dyn IceServerProvider>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            rooms: RoomPolicy::default(),
+            liveness: Liveness::default(),
+            limits: Limits::default(),
+            hold: HOLD,
+            state_dir: None,
+            ice: Arc::new(NoIceServers),
+        }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("listen", &self.listen)
+            .field("rooms", &self.rooms)
+            .field("liveness", &self.liveness)
+            .field("limits", &self.limits)
+            .field("hold", &self.hold)
+            .field("state_dir", &self.state_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A server that has its port and waits for [`Self::run`].
@@ -67,7 +116,15 @@ impl Server {
         let listeners = listen::bind(&options.listen)?;
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let (hub, task) = Hub::start(Registry::new(options.rooms, rand::random()));
+        let rooms = RoomOptions {
+            policy: options.rooms,
+            limits: options.limits,
+            hold: options.hold,
+            recover_until: Some(Instant::now() + options.hold),
+            key: options.state_dir.as_ref().and_then(resume_key),
+            ice: options.ice,
+        };
+        let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
         Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
@@ -83,8 +140,9 @@ impl Server {
         ServerHandle { hub: self.hub.clone() }
     }
 
-    /// Serves until `shutdown` resolves, then closes all connections (code 1012) and returns,
-    /// after a few seconds at most. Dropping the future stops the server at once.
+    /// Serves until `shutdown` resolves. Then takes no one in, tells everyone “server
+    /// restarting”, writes what waits to be written, closes all connections (code 1012) and
+    /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listeners, hub, mut hub_task, liveness, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
@@ -106,8 +164,30 @@ impl Server {
             all_ended.recv().await;
             while hub_task.join_next().await.is_some() {}
         };
-        if timeout(STOP_WITHIN, ended).await.is_err() {
+        if timeout(DRAIN_WITHIN, ended).await.is_err() {
             tracing::info!("some connections did not end in time and were cut");
+        }
+    }
+}
+
+/// The key in `state`, made if there is none; `None` if it cannot be kept.
+fn resume_key(state: &StateDir) -> Option<TokenKey> {
+    let new = || rand::random::<[u8; TokenKey::LENGTH]>();
+    let key = state.read_or_create(RESUME_KEY, || new().to_vec()).and_then(|bytes| {
+        <[u8; TokenKey::LENGTH]>::try_from(bytes).or_else(|bytes| {
+            let found = bytes.len();
+            tracing::warn!(found, "the resume key has a wrong length and is made anew");
+            let key = new();
+            state.write(RESUME_KEY, &key)?;
+            Ok::<_, io::Error>(key)
+        })
+    });
+    match key {
+        Ok(key) => Some(TokenKey::new(&key)),
+        Err(error) => {
+            let path = state.path().join(RESUME_KEY);
+            tracing::warn!(%error, path = %path.display(), "no key is kept: no call will survive a restart of this server");
+            None
         }
     }
 }

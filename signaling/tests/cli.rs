@@ -11,6 +11,8 @@ use visavis_signaling::{Probe, ServerUrl, probe};
 fn start(arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_visavis-signaling"))
         .args(arguments)
+        // Not into the home of whoever runs the tests.
+        .env("VISAVIS_STATE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cli-state"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

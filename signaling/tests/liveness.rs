@@ -10,7 +10,7 @@ use futures_util::SinkExt;
 use serde_json::json;
 use tokio::{io::AsyncReadExt, time::timeout};
 use tokio_tungstenite::tungstenite::Message;
-use visavis_signaling::{Liveness, ServerOptions};
+use visavis_signaling::{Limits, Liveness, ServerOptions};
 
 async fn strict_server() -> Running {
     let liveness = Liveness {
@@ -18,7 +18,9 @@ async fn strict_server() -> Running {
         answer_within: Duration::from_secs(1),
         write_within: Duration::from_secs(1),
     };
-    Running::with(ServerOptions { liveness, ..ServerOptions::default() }).await
+    let limits = Limits { message_rate: 0, ..Limits::default() };
+    let hold = Duration::ZERO;
+    Running::with(ServerOptions { liveness, limits, hold, ..ServerOptions::default() }).await
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use visavis_signaling::RoomName;
 
 #[path = "../fuzz/rooms.rs"]
 mod rooms;
+#[path = "../fuzz/token.rs"]
+mod token;
 #[path = "../fuzz/wire.rs"]
 mod wire;
 
@@ -35,6 +37,25 @@ fn any_bytes_are_a_text_frame_or_a_clear_error() {
         let mut data = vec![0; rng.random_range(0..200)];
         rng.fill(data.as_mut_slice());
         wire::check(&data);
+    }
+}
+
+#[test]
+fn any_bytes_but_its_own_are_no_token() {
+    let genuine = token::genuine();
+    token::check(genuine.as_bytes());
+    let mut rng = StdRng::seed_from_u64(0x7ea);
+    for _ in 0..20_000 {
+        let mut data = genuine.as_bytes().to_vec();
+        for _ in 0..rng.random_range(1..4) {
+            mutate(&mut data, &mut rng);
+        }
+        token::check(&data);
+    }
+    for _ in 0..3_000 {
+        let mut data = vec![0; rng.random_range(0..1200)];
+        rng.fill(data.as_mut_slice());
+        token::check(&data);
     }
 }
 

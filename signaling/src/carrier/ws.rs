@@ -31,12 +31,12 @@ use tokio_tungstenite::{
 use super::{Guest, Liveness};
 use crate::{
     hub::{CloseReason, Connection, Hub, Outbound},
-    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, ServerEvent},
+    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, ServerEvent},
 };
 
 /// Frames longer than an event may be are still read up to here, so that the error leaves the
 /// connection alive; a longer one ends it.
-const MAX_FRAME_BYTES: usize = 4 * MAX_EVENT_BYTES;
+const FRAME_FACTOR: usize = 4;
 
 /// After a frame too long to be read, so much of what follows is thrown away while the client
 /// takes note: closing at once would reset the connection, and the reason with it.
@@ -68,11 +68,12 @@ pub(crate) fn upgrade(
             Ok(stream) => TokioIo::new(stream),
             Err(error) => return tracing::debug!(%error, "a WebSocket handshake broke off"),
         };
+        let limit = hub.limits().message_bytes.saturating_mul(FRAME_FACTOR);
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .write_buffer_size(0)
-            .max_message_size(Some(MAX_FRAME_BYTES))
-            .max_frame_size(Some(MAX_FRAME_BYTES));
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         serve(socket, &hub, guest, liveness).await;
         drop(alive);
@@ -103,7 +104,7 @@ where
     tracing::debug!(connection = id, "opened");
     let (mut sink, mut stream) = socket.split();
     let end = tokio::select! {
-        end = read(&mut stream, &connection, liveness) => end,
+        end = read(&mut stream, &connection, hub.limits().message_bytes, liveness) => end,
         end = write(&mut sink, &mut outbound, liveness) => end,
     };
     match &end {
@@ -111,11 +112,11 @@ where
         _ => tracing::debug!(connection = id, "ended"),
     }
     // The seat first: the other end should not wait for the courtesies.
-    let reason = match &end {
-        End::ByClient(reason) => *reason,
-        _ => ByeReason::Lost,
-    };
-    connection.close(reason).await;
+    match &end {
+        End::ByClient(reason) => connection.close(*reason).await,
+        End::Broken(..) => connection.expel().await,
+        End::Lost(_) | End::ByHub(_) => connection.close(ByeReason::Lost).await,
+    }
     drop(outbound);
     if let Ok(socket) = sink.reunite(stream) {
         say_goodbye(socket, end, liveness.write_within).await;
@@ -126,6 +127,7 @@ where
 async fn read<S>(
     stream: &mut SplitStream<WebSocketStream<S>>,
     connection: &Connection,
+    limit: usize,
     liveness: Liveness,
 ) -> End
 where
@@ -138,7 +140,7 @@ where
             () = sleep_until(lost_at) => return End::Lost("does not answer pings"),
         };
         let event = match message {
-            Some(Ok(Message::Text(text))) => ClientEvent::parse(text.as_str()),
+            Some(Ok(Message::Text(text))) => ClientEvent::parse_within(text.as_str(), limit),
             Some(Ok(Message::Binary(_))) => Err(EventError::new(
                 ErrorCode::BinaryFrame,
                 "Binary frames are not understood: send JSON in text frames.",
@@ -149,7 +151,7 @@ where
             }
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
             Some(Ok(Message::Close(frame))) => return End::ByClient(reason_of(frame.as_ref())),
-            Some(Err(error)) => return end_of(&error),
+            Some(Err(error)) => return end_of(&error, limit),
             None => return End::Lost("connection closed without goodbye"),
         };
         let since = Instant::now();
@@ -184,7 +186,7 @@ where
         };
         match timeout(liveness.write_within, sink.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return end_of(&error),
+            Ok(Err(_)) => return End::Lost("connection broken"),
             Err(_) => return End::Lost("does not read"),
         }
     }
@@ -202,11 +204,11 @@ fn reason_of(frame: Option<&CloseFrame>) -> ByeReason {
     }
 }
 
-fn end_of(error: &Error) -> End {
+fn end_of(error: &Error, limit: usize) -> End {
     let bad = |code, text: String| End::Broken(code, EventError::new(ErrorCode::BadFrame, text));
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
-            End::Broken(CloseCode::Size, EventError::too_large(*size))
+            End::Broken(CloseCode::Size, EventError::too_large(*size, limit))
         }
         Error::Capacity(error) => bad(CloseCode::Size, format!("The frame is too large: {error}.")),
         Error::Utf8(_) => bad(CloseCode::Invalid, "The text frame is not UTF-8.".into()),
@@ -233,12 +235,14 @@ where
             let _ = timeout(limit.min(LINGER), socket.flush()).await;
             return;
         }
-        End::ByHub(Some(CloseReason::Idle)) => (CloseCode::Normal, None),
+        End::ByHub(Some(CloseReason::Idle | CloseReason::Replaced)) => (CloseCode::Normal, None),
+        End::ByHub(Some(CloseReason::Limit)) => (CloseCode::Policy, None),
         End::ByHub(Some(CloseReason::Restart)) => (CloseCode::Restart, None),
         End::Broken(code, error) => (code, Some(error)),
     };
     let reason = Utf8Bytes::from_static(match code {
-        CloseCode::Normal => "no seat taken",
+        CloseCode::Normal => "no seat",
+        CloseCode::Policy => "over a limit",
         CloseCode::Restart => "server stops",
         CloseCode::Size => "frame too large",
         _ => "bad frame",

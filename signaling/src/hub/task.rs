@@ -1,13 +1,14 @@
 //! The hub's task: commands in, deliveries out.
 
-use std::{collections::HashMap, time::Instant};
+use std::collections::HashMap;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{CloseReason, Command, Credit, Outbound, sleep_until};
+use super::{Command, Credit, Outbound, sleep_until};
 use crate::{
-    protocol::ByeReason,
-    room::{ConnectionId, Counts, Delivery, Registry},
+    moment::Moment,
+    protocol::{ByeReason, ServerEvent},
+    room::{CloseReason, ConnectionId, Counts, Delivery, Registry},
 };
 
 pub(super) struct Task {
@@ -31,7 +32,7 @@ impl Task {
                     None => return,
                 },
                 () = sleep_until(self.registry.poll_timeout()) => {
-                    let deliveries = self.registry.handle_timeout(Instant::now());
+                    let deliveries = self.registry.handle_timeout(Moment::now());
                     self.deliver(deliveries, None);
                 }
             }
@@ -41,7 +42,7 @@ impl Task {
     }
 
     fn obey(&mut self, command: Command) {
-        let now = Instant::now();
+        let now = Moment::now();
         match command {
             Command::Open { guest, outbox, reply } => {
                 if self.stopping {
@@ -55,18 +56,24 @@ impl Task {
                     self.lose(connection);
                 }
             }
+            // Nothing more is taken in: who sends it keeps it, and sends it again to the next
+            // run of the server.
+            Command::Event { .. } if self.stopping => {}
             Command::Event { connection, event, credit } => {
                 let deliveries = match event {
                     Ok(event) => self.registry.handle_event(connection, event, now),
-                    Err(error) => {
-                        vec![Delivery::Event { to: connection, event: error.into() }]
-                    }
+                    Err(error) => self.registry.handle_bad_event(connection, error, now),
                 };
                 self.deliver(deliveries, Some(&credit));
             }
             Command::Closed { connection, reason } => {
                 self.outboxes.remove(&connection);
                 let deliveries = self.registry.handle_closed(connection, reason, now);
+                self.deliver(deliveries, None);
+            }
+            Command::Expelled { connection } => {
+                self.outboxes.remove(&connection);
+                let deliveries = self.registry.handle_expelled(connection, now);
                 self.deliver(deliveries, None);
             }
             Command::Allow { room, done } => {
@@ -82,7 +89,9 @@ impl Task {
             Command::Stop => {
                 self.stopping = true;
                 for outbox in self.outboxes.values() {
+                    let log = ServerEvent::Log { message: "server restarting".into() };
                     // A full queue means a stuck connection; the server's time limit ends it.
+                    let _ = outbox.try_send(Outbound::Event(log, None));
                     let _ = outbox.try_send(Outbound::Close(CloseReason::Restart));
                 }
             }
@@ -94,7 +103,7 @@ impl Task {
         for delivery in deliveries {
             let (connection, outbound) = match delivery {
                 Delivery::Event { to, event } => (to, Outbound::Event(event, credit.cloned())),
-                Delivery::Close { connection } => (connection, Outbound::Close(CloseReason::Idle)),
+                Delivery::Close { connection, reason } => (connection, Outbound::Close(reason)),
             };
             let Some(outbox) = self.outboxes.get(&connection) else {
                 continue;
@@ -115,23 +124,28 @@ impl Task {
             return;
         }
         tracing::info!(connection = connection.0, "dropped: does not take what it is told");
-        let deliveries = self.registry.handle_closed(connection, ByeReason::Lost, Instant::now());
+        let deliveries = self.registry.handle_closed(connection, ByeReason::Lost, Moment::now());
         self.deliver(deliveries, None);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::{Hub, OUTBOX};
     use super::*;
     use crate::{
         carrier::{CarrierKind, Guest},
         protocol::{ClientEvent, RoomName, ServerEvent},
-        room::RoomPolicy,
+        room::{Limits, RoomOptions, RoomPolicy},
     };
 
     fn hub() -> Hub {
-        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]));
+        let limits = Limits { message_rate: 0, ..Limits::default() };
+        let hold = Duration::from_millis(50);
+        let options = RoomOptions { limits, hold, ..RoomOptions::default() };
+        let (hub, task) = Hub::start(Registry::with(options, [1; 32]));
         tokio::spawn(task);
         hub
     }
@@ -201,6 +215,7 @@ mod tests {
         let task = tokio::spawn(task);
         let (connection, mut outbound) = hub.open(GUEST).await.unwrap();
         hub.stop().await.unwrap();
+        assert!(matches!(event(outbound.recv().await), ServerEvent::Log { .. }));
         let told = outbound.recv().await;
         assert!(matches!(told, Some(Outbound::Close(CloseReason::Restart))));
         assert!(hub.open(GUEST).await.is_err());

@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for RoomName {
 }
 
 /// Names whoever sits in a seat, from taking it to leaving it: random, never used again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(Arc<str>);
 
 impl PeerId {

@@ -9,13 +9,21 @@ use super::{ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, PeerId, RoomNam
 const QUOTED_CHARS: usize = 40;
 
 impl ClientEvent {
-    /// Reads one text frame.
+    /// Reads one text frame of at most [`MAX_EVENT_BYTES`].
     ///
     /// # Errors
     /// What is wrong with it, in words for the client's author.
     pub fn parse(text: &str) -> Result<Self, EventError> {
-        if text.len() > MAX_EVENT_BYTES {
-            return Err(EventError::too_large(text.len()));
+        Self::parse_within(text, MAX_EVENT_BYTES)
+    }
+
+    /// Reads one text frame of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the client's author.
+    pub fn parse_within(text: &str, limit: usize) -> Result<Self, EventError> {
+        if text.len() > limit {
+            return Err(EventError::too_large(text.len(), limit));
         }
         let value: Value = serde_json::from_str(text).map_err(|error| {
             EventError::new(ErrorCode::MalformedJson, format!("This is not JSON: {error}."))

@@ -12,17 +12,25 @@ const GUEST: Guest = Guest {
 
 struct Table {
     registry: Registry,
-    now: Instant,
+    now: Moment,
 }
 
 impl Table {
     fn new(policy: RoomPolicy) -> Self {
-        let mut registry = Registry::new(policy, [7; 32]);
-        let now = Instant::now();
+        Self::with(RoomOptions { policy, ..RoomOptions::default() })
+    }
+
+    fn with(options: RoomOptions) -> Self {
+        let registry = Registry::with(options, [7; 32]);
+        let mut table = Self { registry, now: Moment::now() };
+        table.opens();
+        table
+    }
+
+    fn opens(&mut self) {
         for connection in [A, B, C] {
-            registry.handle_open(connection, GUEST, now);
+            self.registry.handle_open(connection, GUEST, self.now);
         }
-        Self { registry, now }
     }
 
     fn says(&mut self, who: ConnectionId, event: ClientEvent) -> Vec<String> {
@@ -31,6 +39,11 @@ impl Table {
 
     fn joins(&mut self, who: ConnectionId, room: &str) -> Vec<String> {
         self.says(who, join(room))
+    }
+
+    fn waits(&mut self, time: Duration) -> Vec<String> {
+        self.now += time;
+        words(&self.registry.handle_timeout(self.now))
     }
 
     fn closes(&mut self, who: ConnectionId, reason: ByeReason) -> Vec<String> {
@@ -53,7 +66,7 @@ fn message(value: Value) -> ClientEvent {
 /// Deliveries as `1 created`, `2 message 1`, `1 bye lost`.
 fn words(deliveries: &[Delivery]) -> Vec<String> {
     let word = |delivery: &Delivery| match delivery {
-        Delivery::Close { connection } => format!("{} closed", connection.0),
+        Delivery::Close { connection, .. } => format!("{} closed", connection.0),
         Delivery::Event { to, event } => {
             let to = to.0;
             let wire: Value = serde_json::from_str(&event.to_text()).unwrap();
@@ -79,7 +92,7 @@ fn the_first_creates_the_second_joins_the_third_is_told_full() {
     assert_eq!(table.joins(A, "tea"), ["1 created"]);
     assert_eq!(table.joins(B, "TEA"), ["1 join", "2 joined", "1 ready", "2 ready"]);
     assert_eq!(table.joins(C, "tea"), ["3 full"]);
-    assert_eq!(table.registry.counts(), Counts { connections: 3, rooms: 1, seats: 2 });
+    assert_eq!(table.registry.counts(), Counts { connections: 3, rooms: 1, seats: 2, held: 0 });
 }
 
 #[test]
@@ -99,14 +112,15 @@ fn whoever_stays_is_told_bye_and_made_initiator() {
 }
 
 #[test]
-fn a_lost_connection_frees_its_seat() {
+fn a_connection_ended_for_bad_behaviour_frees_its_seat() {
     let mut table = Table::new(RoomPolicy::Any);
     table.joins(A, "tea");
     table.joins(B, "tea");
-    assert_eq!(table.closes(A, ByeReason::Lost), ["2 bye lost", "2 created"]);
+    let told = words(&table.registry.handle_expelled(A, table.now));
+    assert_eq!(told, ["2 bye lost", "2 created"]);
     assert_eq!(table.closes(A, ByeReason::Lost), [""; 0]);
-    assert_eq!(table.closes(B, ByeReason::Left), [""; 0]);
-    assert_eq!(table.registry.counts(), Counts { connections: 1, rooms: 0, seats: 0 });
+    assert_eq!(table.says(B, ClientEvent::Bye), [""; 0]);
+    assert_eq!(table.registry.counts(), Counts { connections: 2, rooms: 0, seats: 0, held: 0 });
 }
 
 #[test]
@@ -144,7 +158,7 @@ fn a_host_serves_its_own_rooms_only() {
     let told = words(&table.registry.disallow(&name("tea"), table.now));
     assert_eq!(told, ["1 error room-not-hosted", "2 error room-not-hosted"]);
     assert_eq!(table.says(A, message(1.into())), ["1 error not-in-room"]);
-    assert_eq!(table.registry.counts(), Counts { connections: 3, rooms: 1, seats: 1 });
+    assert_eq!(table.registry.counts(), Counts { connections: 3, rooms: 1, seats: 1, held: 0 });
 }
 
 #[test]
@@ -163,9 +177,9 @@ fn a_connection_that_takes_no_seat_is_ended_after_a_while() {
     table.now += UNSEATED_LIMIT / 2;
     table.joins(C, "tea");
     let due = table.registry.poll_timeout().unwrap();
-    assert_eq!(due, table.now + UNSEATED_LIMIT, "asking for a full room counts");
-    assert!(table.registry.handle_timeout(due - Duration::from_millis(1)).is_empty());
-    assert_eq!(words(&table.registry.handle_timeout(due)), ["3 closed"]);
+    assert_eq!(due, table.now.instant + UNSEATED_LIMIT, "asking for a full room counts");
+    assert!(table.waits(UNSEATED_LIMIT - Duration::from_millis(1)).is_empty());
+    assert_eq!(table.waits(Duration::from_millis(1)), ["3 closed"]);
     assert_eq!(table.registry.poll_timeout(), None);
     assert_eq!(table.joins(C, "coffee"), [""; 0], "a closed connection is not heard");
 }

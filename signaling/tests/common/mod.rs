@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, protocol::CloseFrame},
 };
-use visavis_signaling::{RoomPolicy, Server, ServerHandle, ServerOptions};
+use visavis_signaling::{Limits, RoomPolicy, Server, ServerHandle, ServerOptions};
 
 /// Nothing here takes so long.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -31,6 +31,12 @@ pub struct Running {
 impl Running {
     pub async fn start() -> Self {
         Self::with(ServerOptions::default()).await
+    }
+
+    /// Without limits on what a client says, and holding no seat for one that is gone.
+    pub async fn plain() -> Self {
+        let limits = Limits { message_rate: 0, ..Limits::default() };
+        Self::with(ServerOptions { limits, hold: Duration::ZERO, ..ServerOptions::default() }).await
     }
 
     pub async fn hosting(rooms: &[&str]) -> Self {
