@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod ice_servers;
 pub mod link;

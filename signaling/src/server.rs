@@ -20,6 +20,7 @@ use tokio::{
 use self::routes::Routes;
 use crate::{
     carrier::Liveness,
+    cluster::Cluster,
     hub::Hub,
     ice_servers::{IceServerProvider, NoIceServers},
     listen::{self, BindError},
@@ -56,6 +57,8 @@ pub struct ServerOptions {
     pub state_dir: Option<StateDir>,
     /// Hands out STUN and TURN servers.
     pub ice: Arc<dyn IceServerProvider>,
+    /// Makes this server one of many.
+    pub cluster: Option<Cluster>,
 }
 
 impl Default for ServerOptions {

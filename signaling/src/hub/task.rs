@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Command, Credit, Outbound, sleep_until};
+use super::{Command, Credit, Mailbox, Outbound, sleep_until};
 use crate::{
     moment::Moment,
     protocol::{ByeReason, ServerEvent},
@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) struct Task {
     registry: Registry,
-    outboxes: HashMap<ConnectionId, mpsc::Sender<Outbound>>,
+    outboxes: HashMap<ConnectionId, Mailbox>,
     counts: watch::Sender<Counts>,
     last_id: u64,
     stopping: bool,
@@ -50,11 +50,23 @@ impl Task {
                 }
                 self.last_id += 1;
                 let connection = ConnectionId(self.last_id);
-                self.outboxes.insert(connection, outbox);
+                self.outboxes.insert(connection, Mailbox::Carrier(outbox));
                 self.registry.handle_open(connection, guest, now);
                 if reply.send(connection).is_err() {
                     self.lose(connection);
                 }
+            }
+            Command::Route { connection, guest, outbox } => {
+                if !self.stopping {
+                    self.outboxes.insert(connection, outbox);
+                    self.registry.handle_open(connection, guest, now);
+                }
+            }
+            Command::Recover { room } => self.registry.recover(room, now),
+            Command::HandOver { room } => self.registry.hand_over(&room, now),
+            Command::Survey { reply } => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(self.registry.rooms().cloned().collect());
             }
             // Nothing more is taken in: who sends it keeps it, and sends it again to the next
             // run of the server.

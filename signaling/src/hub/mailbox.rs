@@ -1,0 +1,31 @@
+//! Where the deliveries of one connection go.
+
+use tokio::sync::mpsc;
+
+use super::Outbound;
+use crate::room::ConnectionId;
+
+/// To the carrier, or, in a cluster, to the router, which knows where the client is.
+#[derive(Debug)]
+pub(crate) enum Mailbox {
+    /// A carrier's own bounded queue.
+    Carrier(mpsc::Sender<Outbound>),
+    /// The router's queue, for all connections. It has no bound of its own: credits bound what
+    /// each connection can cause, and the router ends those that do not take what they are told.
+    Routed(ConnectionId, mpsc::UnboundedSender<(ConnectionId, Outbound)>),
+}
+
+/// It does not take what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stuck;
+
+impl Mailbox {
+    pub(super) fn try_send(&self, outbound: Outbound) -> Result<(), Stuck> {
+        match self {
+            Self::Carrier(outbox) => outbox.try_send(outbound).map_err(|_| Stuck),
+            Self::Routed(connection, router) => {
+                router.send((*connection, outbound)).map_err(|_| Stuck)
+            }
+        }
+    }
+}
