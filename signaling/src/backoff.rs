@@ -9,6 +9,7 @@ use rand::Rng;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backoff {
     attempts: u32,
+    quick: bool,
 }
 
 impl Backoff {
@@ -17,16 +18,24 @@ impl Backoff {
     /// The ceiling of every later wait.
     pub const LONGEST: Duration = Duration::from_secs(10);
 
-    /// The next wait: between half its ceiling and its ceiling.
+    /// The bounds of the wait after a connection that worked was lost: mostly it can be had
+    /// again at once.
+    pub const QUICK: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(250)];
+
+    /// The next wait: between half its ceiling and its ceiling; or a quick one.
     pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
+        if std::mem::take(&mut self.quick) {
+            let [shortest, longest] = Self::QUICK;
+            return shortest + (longest - shortest).mul_f64(rng.random_range(0.0..=1.0));
+        }
         let ceiling = Self::FIRST.saturating_mul(1 << self.attempts.min(16)).min(Self::LONGEST);
         self.attempts = self.attempts.saturating_add(1);
         ceiling.mul_f64(rng.random_range(0.5..=1.0))
     }
 
-    /// It worked: the next wait is a first one again.
+    /// It worked: the next wait is a quick one, the one after it a first one.
     pub fn reset(&mut self) {
-        self.attempts = 0;
+        *self = Self { attempts: 0, quick: true };
     }
 }
 
@@ -48,7 +57,10 @@ mod tests {
         }
         assert_eq!(ceiling, Backoff::LONGEST);
         backoff.reset();
-        assert!(backoff.next_wait(&mut rng) <= Backoff::FIRST);
+        let [shortest, longest] = Backoff::QUICK;
+        assert!((shortest..=longest).contains(&backoff.next_wait(&mut rng)));
+        let next = backoff.next_wait(&mut rng);
+        assert!(next >= Backoff::FIRST / 2 && next <= Backoff::FIRST, "{next:?}");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The app's end: keeps a connection to a server and a seat in a room, as long as it is wanted.
 
 mod connect;
+mod memory;
 mod task;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
 };
@@ -35,6 +36,12 @@ pub struct ClientOptions {
 }
 
 /// What a client tells, in order. After [`Self::Refused`] the channel ends.
+///
+/// A lost connection is not yet a lost seat. After [`Self::Lost`] comes, sooner or later, either
+/// `Event(Resumed)`: the seat is back, opposite the same peer, the same call goes on, and every
+/// message of either end arrives once and in order; or `Event(Created)` or `Event(Joined)`: the
+/// seat was lost, or who sits opposite changed, and everything from the call before is over; or
+/// `Event(Full)`: the seat was lost and others have the room.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientUpdate {
     /// It tries to connect.
@@ -47,8 +54,8 @@ pub enum ClientUpdate {
     /// The server says something. What the client itself deals with (`pong`, unknown events)
     /// is not told.
     Event(ServerEvent),
-    /// There is no connection, or no longer; the seat is lost, and with it the messages that
-    /// waited. It tries again.
+    /// There is no connection, or no longer. A seat it had is held by the server for a while, the
+    /// peer does not notice, and messages sent meanwhile wait: the call goes on. It tries again.
     Lost {
         /// Why.
         reason: Trouble,
@@ -72,6 +79,7 @@ pub struct ClientHandle {
     commands: mpsc::Sender<Command>,
     /// Dropped or used: leave.
     close: oneshot::Sender<()>,
+    redial: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -99,15 +107,17 @@ impl Client {
         let (updates, updates_out) = mpsc::channel(QUEUE);
         let (commands, commands_out) = mpsc::channel(QUEUE);
         let (close, closed) = oneshot::channel();
-        let task = task::Task::new(options, updates, commands_out);
+        let redial = Arc::new(Notify::new());
+        let task = task::Task::new(options, updates, commands_out, Arc::clone(&redial));
         let task = tokio::spawn(task.run(closed));
-        (ClientHandle { commands, close, task }, updates_out)
+        (ClientHandle { commands, close, redial, task }, updates_out)
     }
 }
 
 impl ClientHandle {
-    /// Sends `message` to the other seat. What is sent while there is no connection is dropped:
-    /// with the seat the call it belonged to is over.
+    /// Sends `message` to the other seat. What is sent while the connection is lost waits for
+    /// the seat, up to 64 messages or 256 KiB; with more, the seat is given up. What is sent
+    /// without a seat is dropped.
     ///
     /// # Errors
     /// When it cannot be queued.
@@ -123,9 +133,15 @@ impl ClientHandle {
         self.command(Command::Join)
     }
 
+    /// The network changed: connects again at once, without waiting for the old connection to be
+    /// found dead, and takes the seat back.
+    pub fn redial(&self) {
+        self.redial.notify_one();
+    }
+
     /// Sends what waits, leaves the room and closes the connection; takes three seconds at most.
     pub async fn close(self) {
-        let Self { close, mut task, commands: _commands } = self;
+        let Self { close, mut task, commands: _commands, redial: _ } = self;
         drop(close);
         if timeout(CLOSE_LIMIT, &mut task).await.is_err() {
             task.abort();

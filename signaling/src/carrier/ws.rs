@@ -43,6 +43,10 @@ const FRAME_FACTOR: usize = 4;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 8 << 20;
 
+/// When writing fails, what came before may still be read for so long: a client that said
+/// goodbye and is gone has left, and is not lost.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Answers the upgrade and serves the connection on a task of its own, which drops `alive` at
 /// its very end.
 pub(crate) fn upgrade(
@@ -87,6 +91,8 @@ enum End {
     ByClient(ByeReason),
     /// The client is gone, or as good as gone.
     Lost(&'static str),
+    /// Nothing can be written any more.
+    Unwritable,
     /// The client broke the rules of WebSocket.
     Broken(CloseCode, EventError),
     /// The hub wants it closed; without a reason, at once.
@@ -107,6 +113,13 @@ where
         end = read(&mut stream, &connection, hub.limits().message_bytes, liveness) => end,
         end = write(&mut sink, &mut outbound, liveness) => end,
     };
+    let end = match end {
+        End::Unwritable => {
+            let rest = read(&mut stream, &connection, hub.limits().message_bytes, liveness);
+            timeout(LAST_WORDS, rest).await.unwrap_or(End::Unwritable)
+        }
+        end => end,
+    };
     match &end {
         End::Lost(why) => tracing::debug!(connection = id, why, "lost"),
         _ => tracing::debug!(connection = id, "ended"),
@@ -115,7 +128,7 @@ where
     match &end {
         End::ByClient(reason) => connection.close(*reason).await,
         End::Broken(..) => connection.expel().await,
-        End::Lost(_) | End::ByHub(_) => connection.close(ByeReason::Lost).await,
+        End::Lost(_) | End::Unwritable | End::ByHub(_) => connection.close(ByeReason::Lost).await,
     }
     drop(outbound);
     if let Ok(socket) = sink.reunite(stream) {
@@ -186,7 +199,7 @@ where
         };
         match timeout(liveness.write_within, sink.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return End::Lost("connection broken"),
+            Ok(Err(_)) => return End::Unwritable,
             Err(_) => return End::Lost("does not read"),
         }
     }
@@ -229,7 +242,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (code, error) = match end {
-        End::Lost(_) | End::ByHub(None) => return,
+        End::Lost(_) | End::Unwritable | End::ByHub(None) => return,
         // The answer to its close frame waits to be flushed.
         End::ByClient(_) => {
             let _ = timeout(limit.min(LINGER), socket.flush()).await;

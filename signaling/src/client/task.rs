@@ -1,13 +1,16 @@
 //! The client's task: connect, talk, wait, again.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_tungstenite::tungstenite::{
@@ -18,6 +21,7 @@ use tokio_tungstenite::tungstenite::{
 use super::{
     ClientOptions, ClientUpdate, Command, Trouble,
     connect::{Socket, connect},
+    memory::{Heard, Memory},
 };
 use crate::{
     backoff::Backoff,
@@ -40,8 +44,9 @@ pub(super) struct Task {
     commands: mpsc::Receiver<Command>,
     /// Here, so that leaving can interrupt talking at any point.
     socket: Option<(SplitSink<Socket, Message>, SplitStream<Socket>)>,
-    /// Messages sent, ever.
-    sent: u64,
+    /// Both talking and listening change it, never while they wait.
+    memory: Mutex<Memory>,
+    redial: Arc<Notify>,
 }
 
 /// Nobody reads the updates any more.
@@ -52,8 +57,10 @@ impl Task {
         options: ClientOptions,
         updates: mpsc::Sender<ClientUpdate>,
         commands: mpsc::Receiver<Command>,
+        redial: Arc<Notify>,
     ) -> Self {
-        Self { options, updates, commands, socket: None, sent: 0 }
+        let memory = Mutex::new(Memory::new(options.room.clone()));
+        Self { options, updates, commands, socket: None, memory, redial }
     }
 
     /// Works until it gives up, or `closed` says or loses its other end: then it leaves.
@@ -76,16 +83,31 @@ impl Task {
         loop {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
-            let reason = match connect(&self.options.server).await {
+            let connected = tokio::select! {
+                connected = connect(&self.options.server) => connected,
+                // Over the new network it may work.
+                () = self.redial.notified() => connect(&self.options.server).await,
+            };
+            let reason = match connected {
                 Ok(socket) => {
                     self.socket = Some(socket.split());
                     self.tell(ClientUpdate::Connected).await?;
                     let (reason, was_seated) = self.talk().await?;
+                    self.memory().lose();
                     if was_seated {
                         attempt = 0;
                         backoff.reset();
                     }
-                    reason
+                    match reason {
+                        Some(reason) => reason,
+                        None => {
+                            self.socket = None;
+                            let reason = Trouble::Broken(self.options.server.clone());
+                            let retry_in = Duration::ZERO;
+                            self.tell(ClientUpdate::Lost { reason, retry_in }).await?;
+                            continue;
+                        }
+                    }
                 }
                 Err(reason) => reason,
             };
@@ -93,34 +115,52 @@ impl Task {
             if exhausted || !reason.is_passing() {
                 return self.tell(ClientUpdate::Refused { reason }).await;
             }
+            // Without a goodbye: that would free the seat.
             self.socket = None;
             let retry_in = backoff.next_wait(&mut rand::rng());
             self.tell(ClientUpdate::Lost { reason, retry_in }).await?;
-            self.pause(Instant::now() + retry_in).await;
-        }
-    }
-
-    /// Waits; what is sent meanwhile has no seat to go to.
-    async fn pause(&mut self, until: Instant) {
-        loop {
-            tokio::select! {
-                () = sleep_until(until) => break,
-                Some(_) = self.commands.recv() => {}
+            if self.pause(Instant::now() + retry_in).await {
+                backoff.reset();
             }
         }
-        while self.commands.try_recv().is_ok() {}
     }
 
-    /// Speaks with the server until the connection ends: why, and whether there was a seat.
-    async fn talk(&mut self) -> Result<(Trouble, bool), Unheard> {
-        let Self { options, updates, commands, socket, sent } = self;
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+
+    /// Waits; what is sent meanwhile waits for the seat, if there is one. Whether the wait was
+    /// cut short.
+    async fn pause(&mut self, until: Instant) -> bool {
+        let cut_short = loop {
+            let command = tokio::select! {
+                () = sleep_until(until) => break false,
+                () = self.redial.notified() => break true,
+                Some(command) = self.commands.recv() => command,
+            };
+            // Never has anything to say: there is no seat.
+            let _ = event_of(command, &self.memory);
+        };
+        while let Ok(command) = self.commands.try_recv() {
+            let _ = event_of(command, &self.memory);
+        }
+        cut_short
+    }
+
+    /// Speaks with the server until the connection ends: why (`None`: it is to be made anew), and
+    /// whether there was a seat.
+    async fn talk(&mut self) -> Result<(Option<Trouble>, bool), Unheard> {
+        let Self { options, updates, commands, socket, memory, redial } = self;
         let Some((sink, stream)) = socket else {
-            return Ok((Trouble::Broken(options.server.clone()), false));
+            return Ok((Some(Trouble::Broken(options.server.clone())), false));
         };
         let mut seated = false;
+        // As much at most as an outbox holds.
+        let (say, said) = mpsc::unbounded_channel();
         let reason = tokio::select! {
-            reason = listen(stream, options, updates, &mut seated) => reason?,
-            reason = speak(sink, options, commands, sent) => reason,
+            reason = listen(stream, options, updates, memory, &say, &mut seated) => Some(reason?),
+            reason = speak(sink, options, commands, memory, said) => Some(reason),
+            () = redial.notified() => None,
         };
         Ok((reason, seated))
     }
@@ -131,20 +171,26 @@ impl Task {
 
     /// Sends what still waits, and goodbye.
     async fn leave(&mut self) {
-        let Some((sink, stream)) = self.socket.take() else {
-            return;
+        let socket = match self.socket.take() {
+            Some((sink, stream)) => sink.reunite(stream).ok(),
+            // The seat is held: without a goodbye the peer would wait in vain.
+            None if self.memory().has_seat() => connect(&self.options.server).await.ok(),
+            None => None,
         };
-        let Ok(mut socket) = sink.reunite(stream) else {
+        let Some(mut socket) = socket else {
             return;
         };
         self.commands.close();
         let mut last_words = Vec::new();
+        if self.memory().is_away() {
+            last_words.push(self.memory().join());
+        }
         while let Ok(command) = self.commands.try_recv() {
-            last_words.push(event_of(command, &self.options, &mut self.sent));
+            last_words.extend(event_of(command, &self.memory));
         }
         last_words.push(ClientEvent::Bye);
         for event in last_words {
-            if socket.feed(Message::Text(event.to_text().into())).await.is_err() {
+            if socket.feed(text(&event)).await.is_err() {
                 return;
             }
         }
@@ -160,6 +206,8 @@ async fn listen(
     stream: &mut SplitStream<Socket>,
     options: &ClientOptions,
     updates: &mpsc::Sender<ClientUpdate>,
+    memory: &Mutex<Memory>,
+    say: &mpsc::UnboundedSender<ClientEvent>,
     seated: &mut bool,
 ) -> Result<Trouble, Unheard> {
     let server = || options.server.clone();
@@ -181,16 +229,28 @@ async fn listen(
                 continue;
             }
         };
-        match &event {
-            ServerEvent::Created { .. } | ServerEvent::Joined { .. } => *seated = true,
-            ServerEvent::Error { code: ErrorCode::RoomNotHosted, .. } => {
-                let room = options.room.clone();
-                return Ok(Trouble::RoomNotHosted { server: server(), room });
-            }
-            ServerEvent::Bye { reason: ByeReason::Replaced, .. } => return Ok(Trouble::Replaced),
-            _ => {}
+        if let ServerEvent::Error { code: ErrorCode::RoomNotHosted, .. } = &event {
+            let room = options.room.clone();
+            return Ok(Trouble::RoomNotHosted { server: server(), room });
         }
-        updates.send(ClientUpdate::Event(event)).await.map_err(|_| Unheard)?;
+        let replaced = matches!(&event, ServerEvent::Bye { reason: ByeReason::Replaced, .. });
+        let Heard { tell, say: answers } = lock(memory).hear(event);
+        if replaced {
+            return Ok(Trouble::Replaced);
+        }
+        for answer in answers {
+            // The one who speaks ends only together with this.
+            let _ = say.send(answer);
+        }
+        for event in tell {
+            *seated |= matches!(
+                &event,
+                ServerEvent::Created { .. }
+                    | ServerEvent::Joined { .. }
+                    | ServerEvent::Resumed { .. }
+            );
+            updates.send(ClientUpdate::Event(event)).await.map_err(|_| Unheard)?;
+        }
     }
 }
 
@@ -198,17 +258,21 @@ async fn speak(
     sink: &mut SplitSink<Socket, Message>,
     options: &ClientOptions,
     commands: &mut mpsc::Receiver<Command>,
-    sent: &mut u64,
+    memory: &Mutex<Memory>,
+    mut said: mpsc::UnboundedReceiver<ClientEvent>,
 ) -> Trouble {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next = Some(Command::Join);
+    let mut next = Some(lock(memory).join());
     loop {
         let message = match next.take() {
-            Some(command) => Message::Text(event_of(command, options, sent).to_text().into()),
+            Some(event) => text(&event),
             None => tokio::select! {
+                biased;
+                // What is sent again comes before what is new.
+                Some(event) = said.recv() => text(&event),
                 Some(command) = commands.recv() => {
-                    next = Some(command);
+                    next = event_of(command, memory);
                     continue;
                 }
                 _ = pings.tick() => Message::Ping(Bytes::new()),
@@ -222,15 +286,19 @@ async fn speak(
     }
 }
 
-fn event_of(command: Command, options: &ClientOptions, sent: &mut u64) -> ClientEvent {
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn text(event: &ClientEvent) -> Message {
+    Message::Text(event.to_text().into())
+}
+
+/// What to say, if the time for it has come.
+fn event_of(command: Command, memory: &Mutex<Memory>) -> Option<ClientEvent> {
     match command {
-        Command::Join => {
-            ClientEvent::CreateOrJoin { room: options.room.clone(), resume: None, last_seq: None }
-        }
-        Command::Send(message) => {
-            *sent += 1;
-            ClientEvent::Message { message, seq: Some(*sent) }
-        }
+        Command::Join => Some(lock(memory).join()),
+        Command::Send(message) => lock(memory).send(message),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 
 use super::{Command, Credit, Mailbox, Outbound, sleep_until};
 use crate::{
@@ -120,7 +123,8 @@ impl Task {
             let Some(outbox) = self.outboxes.get(&connection) else {
                 continue;
             };
-            if outbox.try_send(outbound).is_err() {
+            // Where the queue is closed, the carrier has ended, and is about to tell how.
+            if let Err(TrySendError::Full(_)) = outbox.try_send(outbound) {
                 stuck.push(connection);
             }
         }

@@ -8,6 +8,7 @@ use super::{
     tell,
 };
 use crate::{
+    carrier::CarrierKind,
     moment::Moment,
     protocol::{ByeReason, ErrorCode, IceServer, PeerId, Role, RoomName, ServerEvent},
 };
@@ -246,7 +247,7 @@ impl Registry {
     /// Whether a seat of `connection` can be taken back after a loss.
     fn resumes(&self, connection: ConnectionId) -> bool {
         let carrier = self.connections.get(&connection).map(|client| client.guest.carrier);
-        !self.hold.is_zero() && carrier.is_some_and(|carrier| carrier.resumes())
+        !self.hold.is_zero() && carrier.is_some_and(CarrierKind::resumes)
     }
 
     pub(super) fn sit(&mut self, connection: ConnectionId, name: RoomName) {

@@ -1,5 +1,8 @@
+mod limits;
+mod resume;
+
 use super::*;
-use crate::carrier::CarrierKind;
+use crate::{carrier::CarrierKind, protocol::Role};
 
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);

@@ -64,6 +64,12 @@ impl Running {
         timeout(LIMIT, self.task).await.unwrap().unwrap();
     }
 
+    /// As a crash would.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
     pub async fn client(&self) -> Wire {
         Wire::connect(self.address).await
     }
