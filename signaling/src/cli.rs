@@ -6,6 +6,7 @@ use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
+    cluster::{Cluster, ClusterError},
     config::{Config, ConfigError},
     link::ServerUrl,
     listen::BindError,
@@ -20,6 +21,9 @@ pub enum ServeError {
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The other nodes cannot be met.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// No port.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -39,7 +43,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         let _ = write!(std::io::stdout(), "{}", config.to_toml());
         return Ok(());
     }
+    let cluster = match config.cluster()? {
+        Some(options) => Some(Cluster::connect(options).await?),
+        None => None,
+    };
     let options = ServerOptions {
+        cluster,
         state_dir: open_state_dir(&config),
         limits: config.limits(),
         hold: config.hold(),

@@ -13,10 +13,17 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::room::{HOLD, Limits};
+use crate::{
+    cluster::{ClusterOptions, RedisUrl},
+    room::{HOLD, Limits},
+    token::TokenKey,
+};
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
+
+/// Keeps rooms in the server alone.
+const MEMORY: &str = "memory";
 
 /// Everything settled. In the file, names are written with hyphens, as the flags are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +34,12 @@ pub struct Config {
     /// Where keys are kept; see [`Self::state_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
+    /// Where rooms are kept: `memory`, or the address of a Redis that many nodes share; see
+    /// [`Self::cluster`].
+    pub rooms: String,
+    /// Holds the key of resume tokens that all nodes share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_key_file: Option<PathBuf>,
     /// For how many seconds a seat is held for a client whose connection broke.
     pub hold: u64,
     /// The longest message, in bytes.
@@ -47,6 +60,8 @@ impl Default for Config {
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
             state_dir: None,
+            rooms: MEMORY.into(),
+            token_key_file: None,
             hold: HOLD.as_secs(),
             message_bytes: limits.message_bytes,
             message_rate: limits.message_rate,
@@ -72,6 +87,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
+
+    /// Where rooms are kept: “memory”, or redis://HOST:PORT[/DB], where any number of servers
+    /// meet and are one [default: memory]
+    #[arg(long, value_name = "WHERE", env = "VISAVIS_ROOMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<String>,
+
+    /// A file of 32 secret bytes, the same on every node, that seals resume tokens; without it
+    /// the nodes keep such a key in Redis
+    #[arg(long, value_name = "FILE", env = "VISAVIS_TOKEN_KEY_FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_key_file: Option<PathBuf>,
 
     /// For how long a seat is held for a client whose connection broke, and rooms are set up
     /// again after a restart; 0: not at all [default: 30]
@@ -218,6 +245,33 @@ impl Config {
         self.state_dir.clone().or_else(from_systemd).or_else(from_user)
     }
 
+    /// The cluster to be part of, if any.
+    ///
+    /// # Errors
+    /// When the address or the key cannot be used.
+    pub fn cluster(&self) -> Result<Option<ClusterOptions>, ConfigError> {
+        if self.rooms == MEMORY {
+            return Ok(None);
+        }
+        let url: RedisUrl = self.rooms.parse().map_err(|error| {
+            ConfigError::Unusable(format!("rooms: {error} Or “memory”, for a single server."))
+        })?;
+        let mut options = ClusterOptions::new(url);
+        if let Some(path) = &self.token_key_file {
+            let bytes = std::fs::read(path)
+                .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
+            let secret = bytes.try_into().map_err(|bytes: Vec<u8>| {
+                let (path, found, wanted) = (path.display(), bytes.len(), TokenKey::LENGTH);
+                ConfigError::Unusable(format!(
+                    "token-key-file: {path} has {found} bytes where {wanted} are needed; make one \
+                     with: head -c {wanted} /dev/urandom > FILE"
+                ))
+            })?;
+            options.secret = Some(secret);
+        }
+        Ok(Some(options))
+    }
+
     /// The settings in the form of the file.
     pub fn to_toml(&self) -> String {
         // Every field is a plain value: this cannot fail.
@@ -260,6 +314,25 @@ mod tests {
         assert_eq!(args.settle().unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
         let both = ServeArgs { config: args.config, ..listening("127.0.0.1:2") };
         assert_eq!(both.settle().unwrap().listen, ["127.0.0.1:2".parse().unwrap()]);
+    }
+
+    #[test]
+    fn where_rooms_are_kept_is_checked_before_anything_starts() {
+        let at = |rooms: &str| Config { rooms: rooms.into(), ..Config::default() };
+        assert!(Config::default().cluster().unwrap().is_none());
+        let options = at("redis://tea.example/2").cluster().unwrap().unwrap();
+        assert_eq!(options.url.server(), "tea.example:6379");
+        let error = at("disk").cluster().expect_err("no address").to_string();
+        assert!(error.contains("redis://HOST:PORT") && error.contains("memory"), "{error}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let keyed = |path: &Path| {
+            Config { token_key_file: Some(path.to_owned()), ..at("redis://tea.example") }.cluster()
+        };
+        let error = keyed(file.path()).expect_err("empty").to_string();
+        assert!(error.contains("0 bytes where 32 are needed"), "{error}");
+        std::fs::write(file.path(), [7; 32]).unwrap();
+        assert_eq!(keyed(file.path()).unwrap().unwrap().secret, Some([7; 32]));
+        assert!(keyed(Path::new("/nowhere")).is_err());
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl Default for ServerOptions {
             hold: HOLD,
             state_dir: None,
             ice: Arc::new(NoIceServers),
+            cluster: None,
         }
     }
 }
@@ -83,6 +84,7 @@ impl fmt::Debug for ServerOptions {
             .field("liveness", &self.liveness)
             .field("limits", &self.limits)
             .field("hold", &self.hold)
+            .field("cluster", &self.cluster)
             .field("state_dir", &self.state_dir)
             .finish_non_exhaustive()
     }
@@ -95,12 +97,14 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    healthy: watch::Receiver<bool>,
 }
 
 /// Steers a running server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
     hub: Hub,
+    healthy: watch::Receiver<bool>,
 }
 
 /// The server has stopped.
@@ -123,14 +127,22 @@ impl Server {
             policy: options.rooms,
             limits: options.limits,
             hold: options.hold,
-            recover_until: Some(Instant::now() + options.hold),
-            key: options.state_dir.as_ref().and_then(resume_key),
+            // In a cluster each room tells whether it was another node's before.
+            recover_until: options.cluster.is_none().then(|| Instant::now() + options.hold),
+            key: match &options.cluster {
+                Some(cluster) => Some(cluster.key()),
+                None => options.state_dir.as_ref().and_then(resume_key),
+            },
             ice: options.ice,
         };
         let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
+        let (hub, healthy) = match options.cluster {
+            Some(cluster) => cluster.join(hub, &mut hub_task),
+            None => (hub, watch::channel(true).1),
+        };
+        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, healthy })
     }
 
     /// Where the server listens, ports included.
@@ -140,7 +152,7 @@ impl Server {
 
     /// A handle to steer the server with.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { hub: self.hub.clone() }
+        ServerHandle { hub: self.hub.clone(), healthy: self.healthy.clone() }
     }
 
     /// Serves until `shutdown` resolves. Then takes no one in, tells everyone “server
@@ -211,6 +223,12 @@ impl ServerHandle {
     /// When the server has stopped.
     pub async fn disallow_room(&self, room: RoomName) -> Result<(), ServerStopped> {
         self.hub.disallow(room).await.map_err(|_| ServerStopped)
+    }
+
+    /// Whether clients should be sent here: in a cluster, whether the other nodes can be
+    /// reached; else always.
+    pub fn healthy(&self) -> watch::Receiver<bool> {
+        self.healthy.clone()
     }
 
     /// How many connections, rooms and seats there are just now.

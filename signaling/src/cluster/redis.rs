@@ -25,12 +25,6 @@ const WITHIN: Duration = Duration::from_secs(2);
 /// A lease that ran out is remembered for so long: longer than seats are held.
 const REMEMBER: Duration = Duration::from_secs(60);
 
-/// A node writes to itself so often, to know that its channel works.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
-
-/// Without hearing itself for so long it connects anew.
-const DEAF_AFTER: Duration = Duration::from_secs(4);
-
 /// Between attempts to connect.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 
@@ -229,9 +223,11 @@ impl Store {
     }
 
     /// Hears the channel of `node`, for ever; connects anew whenever it does not work.
-    pub(super) async fn listen(self, node: NodeId, heard: mpsc::Sender<Heard>) {
+    /// `silence` is how long another node may be silent: that the channel is deaf is known in
+    /// half of it, for then others' silence says nothing.
+    pub(super) async fn listen(self, node: NodeId, silence: Duration, heard: mpsc::Sender<Heard>) {
         loop {
-            if self.listen_once(node, &heard).await.is_err() {
+            if self.listen_once(node, silence, &heard).await.is_err() {
                 return;
             }
             sleep(RECONNECT_AFTER).await;
@@ -243,6 +239,7 @@ impl Store {
     async fn listen_once(
         &self,
         node: NodeId,
+        silence: Duration,
         heard: &mpsc::Sender<Heard>,
     ) -> Result<(), mpsc::error::SendError<Heard>> {
         let channel = self.channel(node);
@@ -259,7 +256,8 @@ impl Store {
             }
             Err(_) => return Ok(()),
         };
-        let mut beats = interval(BEAT_EVERY);
+        // A node writes to itself, to know that its channel works.
+        let mut beats = interval(silence / 8);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut is_up, mut last) = (false, Instant::now());
         loop {
@@ -280,7 +278,7 @@ impl Store {
                     }
                 }
                 _ = beats.tick() => {
-                    if last.elapsed() > DEAF_AFTER {
+                    if last.elapsed() > silence / 2 {
                         break;
                     }
                     let (mut connection, channel) = (self.connection(), channel.clone());

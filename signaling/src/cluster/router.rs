@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use self::{
     client::{At, Client, Ending, Said},
@@ -296,7 +296,8 @@ impl Router {
         let Some(outbox) = &client.outbox else {
             return;
         };
-        if outbox.try_send(outbound).is_err() {
+        // Where the queue is closed, the carrier has ended, and is about to tell how.
+        if let Err(TrySendError::Full(_)) = outbox.try_send(outbound) {
             tracing::info!(connection = id.0, "dropped: does not take what it is told");
             self.end(id, Ending::Closed(ByeReason::Lost));
         }

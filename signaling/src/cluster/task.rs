@@ -62,7 +62,8 @@ impl Task {
         let (heard_in, mut heard) = mpsc::channel(INBOX);
         let mut medium = JoinSet::new();
         medium.spawn(store.clone().publish(to_publish));
-        medium.spawn(store.clone().listen(self.node, heard_in));
+        let silence = self.cluster.times.link.silence;
+        medium.spawn(store.clone().listen(self.node, silence, heard_in));
         tracing::info!(node = %self.node, "one of many nodes");
         while !self.router.is_done() {
             tokio::select! {

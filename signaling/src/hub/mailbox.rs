@@ -1,6 +1,6 @@
 //! Where the deliveries of one connection go.
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::Outbound;
 use crate::room::ConnectionId;
@@ -17,14 +17,20 @@ pub(crate) enum Mailbox {
 
 /// It does not take what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stuck;
+pub(crate) struct Stuck;
 
 impl Mailbox {
-    pub(super) fn try_send(&self, outbound: Outbound) -> Result<(), Stuck> {
+    pub(crate) fn try_send(&self, outbound: Outbound) -> Result<(), Stuck> {
         match self {
-            Self::Carrier(outbox) => outbox.try_send(outbound).map_err(|_| Stuck),
+            Self::Carrier(outbox) => match outbox.try_send(outbound) {
+                Err(TrySendError::Full(_)) => Err(Stuck),
+                // Where the queue is closed, the carrier has ended, and is about to tell how.
+                Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+            },
             Self::Routed(connection, router) => {
-                router.send((*connection, outbound)).map_err(|_| Stuck)
+                // Without a router the server is at its end.
+                let _ = router.send((*connection, outbound));
+                Ok(())
             }
         }
     }

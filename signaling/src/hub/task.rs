@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    watch,
-};
+use tokio::sync::{mpsc, watch};
 
 use super::{Command, Credit, Mailbox, Outbound, sleep_until};
 use crate::{
@@ -123,8 +120,7 @@ impl Task {
             let Some(outbox) = self.outboxes.get(&connection) else {
                 continue;
             };
-            // Where the queue is closed, the carrier has ended, and is about to tell how.
-            if let Err(TrySendError::Full(_)) = outbox.try_send(outbound) {
+            if outbox.try_send(outbound).is_err() {
                 stuck.push(connection);
             }
         }

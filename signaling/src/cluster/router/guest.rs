@@ -164,7 +164,7 @@ impl Router {
                 self.send(node, &Message::Told { connection: number, event });
             }
             Outbound::Close(reason) => {
-                self.send(node, &Message::End { connection: number, reason })
+                self.send(node, &Message::End { connection: number, reason });
             }
         }
     }
