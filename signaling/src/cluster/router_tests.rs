@@ -130,6 +130,8 @@ struct Caller {
     said: u64,
     heard: u64,
     away: bool,
+    /// Told to have its seat, over this connection.
+    seated: bool,
 }
 
 struct World {
@@ -160,7 +162,7 @@ impl World {
         world.set_up(true);
         for _ in 0..2 {
             world.call();
-            world.run(2 * SECOND);
+            world.run(20 * SECOND);
         }
         world
     }
@@ -194,8 +196,16 @@ impl World {
     fn call(&mut self) {
         let (node, connection, outbound) = self.connect();
         let client = self.callers.len();
-        let (said, heard, away) = (0, 0, false);
-        self.callers.push(Caller { node, connection, outbound, token: None, said, heard, away });
+        self.callers.push(Caller {
+            node,
+            connection,
+            outbound,
+            token: None,
+            said: 0,
+            heard: 0,
+            away: false,
+            seated: false,
+        });
         self.say(client, ClientEvent::CreateOrJoin { room: tea(), resume: None, last_seq: None });
     }
 
@@ -211,7 +221,7 @@ impl World {
     fn message(&mut self, client: usize) {
         self.callers[client].said += 1;
         let seq = self.callers[client].said;
-        if !self.callers[client].away {
+        if self.callers[client].seated {
             self.say(client, ClientEvent::Message { message: seq.into(), seq: Some(seq) });
         }
     }
@@ -223,6 +233,7 @@ impl World {
             return;
         }
         caller.away = true;
+        caller.seated = false;
         let (node, connection) = (caller.node, caller.connection);
         if self.nodes[node].alive {
             let reason = ByeReason::Lost;
@@ -337,15 +348,17 @@ impl World {
             return;
         }
         let Outbound::Event(event, _) = outbound else {
-            return;
+            // Nobody answered for the room: it tries again.
+            return self.cut(client);
         };
         match event {
             ServerEvent::Created { resume, .. } | ServerEvent::Joined { resume, .. } => {
                 assert!(caller.token.is_none(), "{client}: a new call\n{story}");
                 caller.token = resume;
+                caller.seated = true;
             }
             ServerEvent::Join { resume, .. } => caller.token = resume.or(caller.token.take()),
-            ServerEvent::Ready { .. } => {}
+            ServerEvent::Ready { .. } | ServerEvent::Log { .. } => {}
             ServerEvent::Message { seq, .. } if seq <= caller.heard => {}
             ServerEvent::Message { seq, .. } => {
                 assert_eq!(seq, caller.heard + 1, "{client}: a gap\n{story}");
@@ -353,6 +366,7 @@ impl World {
             }
             ServerEvent::Resumed { resume, last_seq, .. } => {
                 caller.token = Some(resume);
+                caller.seated = true;
                 self.story.push(format!("{client} resumed, {last_seq} had arrived"));
                 for seq in last_seq + 1..=self.callers[client].said {
                     self.say(client, ClientEvent::Message { message: seq.into(), seq: Some(seq) });
@@ -473,7 +487,11 @@ fn whatever_happens_no_seat_is_lost_and_every_message_arrives_once_and_in_order(
         for _ in 0..6 {
             world.messages();
             world.disturb();
-            world.messages();
+            for _ in 0..4 {
+                world.messages();
+                let pause = world.rng.random_range(0..4_000);
+                world.run(MS * pause);
+            }
             world.run(25 * SECOND);
             let story = world.story.join("\n");
             let [a, b] = &world.callers[..] else { panic!("two callers") };
