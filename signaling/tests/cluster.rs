@@ -371,7 +371,8 @@ async fn an_owner_cut_off_for_longer_than_its_lease_lets_nobody_in_until_redis_i
     let mut alone = a.guest("coffee").await;
     redis.freeze();
     is_healthy(&a, false).await;
-    // By now the lease has run out: someone else might own the room.
+    // The lease runs out: someone else might own the room.
+    tokio::time::sleep(lease.lifetime).await;
     let mut newcomer = a.client().await;
     newcomer.join("coffee").await;
     alone.expect_nothing().await;
