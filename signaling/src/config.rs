@@ -263,6 +263,24 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_make_no_sense_are_refused_with_what_does() {
+        for (text, range) in [
+            ("message-bytes = 10", "from 4096 to 16777216"),
+            ("message-bytes = 99999999", "from 4096 to 16777216"),
+            ("hold = 4000", "from 0 to 3600"),
+        ] {
+            let (_file, args) = file(text);
+            let error = args.settle().expect_err(text).to_string();
+            assert!(error.contains(range), "{error}");
+        }
+        let (_file, args) = file("hold = 0\nmessage-rate = 0\nstate-dir = '/srv/v'");
+        let config = args.settle().unwrap();
+        assert_eq!((config.hold(), config.limits().message_rate), (Duration::ZERO, 0));
+        assert_eq!(config.state_dir(), Some("/srv/v".into()));
+        assert_eq!(Config::default().limits(), Limits::default());
+    }
+
+    #[test]
     fn what_is_printed_can_be_read_back() {
         let config = listening("[::1]:3").settle().unwrap();
         assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
