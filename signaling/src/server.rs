@@ -27,6 +27,7 @@ use crate::{
     room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
     state_dir::StateDir,
     token::TokenKey,
+    turn::{TurnOptions, TurnServer, TurnStats},
 };
 
 /// When the server stops, what waits for a connection may take so long to be written, and the
@@ -54,8 +55,10 @@ pub struct ServerOptions {
     /// Where to keep what must outlive the server. Without, no client finds its seat again after
     /// a restart.
     pub state_dir: Option<StateDir>,
-    /// Hands out STUN and TURN servers.
+    /// Hands out STUN and TURN servers, unless [`Self::turn`] does.
     pub ice: Arc<dyn IceServerProvider>,
+    /// Relays for those who cannot reach each other.
+    pub turn: Option<TurnOptions>,
 }
 
 impl Default for ServerOptions {
@@ -68,6 +71,7 @@ impl Default for ServerOptions {
             hold: HOLD,
             state_dir: None,
             ice: Arc::new(NoIceServers),
+            turn: None,
         }
     }
 }
@@ -81,6 +85,7 @@ impl fmt::Debug for ServerOptions {
             .field("limits", &self.limits)
             .field("hold", &self.hold)
             .field("state_dir", &self.state_dir)
+            .field("turn", &self.turn)
             .finish_non_exhaustive()
     }
 }
@@ -92,6 +97,7 @@ pub struct Server {
     hub: Hub,
     hub_task: JoinSet<()>,
     liveness: Liveness,
+    turn: Option<TurnServer>,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -116,23 +122,39 @@ impl Server {
         let listeners = listen::bind(&options.listen)?;
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let turn = options.turn.map(TurnServer::bind).transpose();
+        let turn = turn.map_err(|error| BindError::Turn(Box::new(error)))?;
+        let ice = match &turn {
+            Some(turn) => Arc::new(turn.ice_servers()),
+            None => options.ice,
+        };
         let rooms = RoomOptions {
             policy: options.rooms,
             limits: options.limits,
             hold: options.hold,
             recover_until: Some(Instant::now() + options.hold),
             key: options.state_dir.as_ref().and_then(resume_key),
-            ice: options.ice,
+            ice,
         };
         let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness })
+        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, turn })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the relay listens, if there is one.
+    pub fn turn_addrs(&self) -> &[SocketAddr] {
+        self.turn.as_ref().map_or(&[], TurnServer::local_addrs)
+    }
+
+    /// What the relay counts, if there is one.
+    pub fn turn_stats(&self) -> Option<Arc<TurnStats>> {
+        self.turn.as_ref().map(TurnServer::stats)
     }
 
     /// A handle to steer the server with.
@@ -144,7 +166,7 @@ impl Server {
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
     /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, turn, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
         let routes = Routes { hub: hub.clone(), liveness, alive };
         let (stop, stopping) = watch::channel(false);
@@ -152,6 +174,9 @@ impl Server {
         for listener in listeners {
             let router = routes::router(routes.clone());
             tasks.spawn(accept::accept(listener, router, stopping.clone()));
+        }
+        if let Some(turn) = turn {
+            tasks.spawn(turn.run(stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
