@@ -9,7 +9,7 @@ use common::{LIMIT, Running};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
-use visavis_signaling::{Liveness, ServerOptions};
+use visavis_signaling::{Limits, Liveness, ServerOptions};
 
 async fn strict_server() -> Running {
     let liveness = Liveness {
@@ -17,7 +17,9 @@ async fn strict_server() -> Running {
         answer_within: Duration::from_secs(1),
         write_within: Duration::from_secs(1),
     };
-    Running::with(ServerOptions { liveness, ..ServerOptions::default() }).await
+    // The talker below says more than a client may.
+    let limits = Limits { message_rate: 0, ..Limits::default() };
+    Running::with(ServerOptions { liveness, limits, ..ServerOptions::default() }).await
 }
 
 /// Waits until the server has so many connections, which the limits above make soon.
