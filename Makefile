@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fmt clippy test-unit test-integration test-doc bench deny clean cargo \
+.PHONY: help run test fmt clippy test-unit test-integration test-doc bench bench-signaling soak deny clean cargo \
 	packages-build packages-run packages-test
 
 # Where rustup puts it, for shells that have not read its environment yet.
@@ -20,6 +20,8 @@ help: ## Say what there is
 	@echo '  make test-integration real servers, browsers and sound, one at a time'
 	@echo '  make test-doc         examples in the documentation'
 	@echo 'make bench            a call beside Chromium calling Chromium, in one run'
+	@echo 'make bench-signaling  the signaling server under load, beside Node with socket.io'
+	@echo 'make soak         an hour of guests and accidents; SOAK_SECONDS=600 for less'
 	@echo 'make deny             licences and advisories of the dependencies (needs cargo-deny)'
 	@echo 'make clean            remove what was built'
 
@@ -50,6 +52,15 @@ test-doc: packages-build cargo
 bench: packages-run packages-test cargo
 	$(CARGO) build --locked --release --package visavis
 	$(CARGO) bench --locked --package visavis --bench versus --profile dev -- $(BENCH_ARGS)
+
+# Likewise; needs Node and npm for the yardstick. Abusers instead: BENCH_ARGS=--abuse
+bench-signaling: packages-build cargo
+	$(CARGO) build --locked --release --package visavis-signaling
+	$(CARGO) bench --locked --package visavis-signaling --bench load -- $(BENCH_ARGS)
+
+soak: packages-build cargo
+	$(CARGO) build --locked --release --package visavis-signaling
+	$(CARGO) bench --locked --package visavis-signaling --bench soak --profile dev -- $(SOAK_ARGS)
 
 deny: cargo
 	$(CARGO) deny --locked --workspace check

@@ -227,7 +227,7 @@ impl Call {
             }
             ServerEvent::Ready { ice_servers } => {
                 self.ice_servers = usable(ice_servers);
-                vec![]
+                self.use_ice_servers()
             }
             ServerEvent::Full { retry_ms, .. } => self.handle_full(room, retry_ms, now),
             ServerEvent::Message { message, .. } => match PeerMessage::parse(&message) {
@@ -273,7 +273,11 @@ impl Call {
         match peer {
             Some(peer) if self.peer_id.as_ref() == Some(&peer) => {
                 self.show(room);
-                if std::mem::take(&mut self.restart) { self.begin_anew() } else { vec![] }
+                if std::mem::take(&mut self.restart) {
+                    self.begin_anew()
+                } else {
+                    self.use_ice_servers()
+                }
             }
             // Came while we were away.
             Some(peer) => self.meet(role == Role::Initiator, peer, room, now),
@@ -284,6 +288,12 @@ impl Call {
                 effects
             }
         }
+    }
+
+    /// Renewed in a long call; the first ones come before there is a connection.
+    fn use_ice_servers(&self) -> Vec<Effect> {
+        let renewed = |id| Effect::UseIceServers(id, self.ice_servers.clone());
+        self.connection.map(renewed).into_iter().collect()
     }
 
     /// Nobody sits opposite any more.

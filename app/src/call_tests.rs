@@ -205,11 +205,16 @@ fn a_lost_server_is_said_once_and_the_call_stays() {
     assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
 }
 
+/// The relays are told anew, and nothing else happens.
+fn only_renewed(effects: &[Effect]) -> bool {
+    matches!(effects, [Effect::UseIceServers(_, servers)] if servers[0].urls == ["turn:fresh"])
+}
+
 #[test]
 fn a_resumed_seat_leaves_the_call_as_it_was() {
     let mut story = in_call();
     story.handle(Input::ServerLost("restarts".to_owned()));
-    assert_eq!(story.resumed(Role::Initiator, Some("b")), []);
+    assert!(only_renewed(&story.resumed(Role::Initiator, Some("b"))));
     assert!(matches!(story.call.phase(), Phase::InCall { server_lost: false, .. }));
     assert_eq!(story.call.initiator(), Some(true));
 }
@@ -227,7 +232,7 @@ fn a_path_that_died_with_the_server_is_begun_anew_with_fresh_relays() {
     assert_eq!(effects[2], Effect::Offer(2));
     // Once is enough.
     story.handle(Input::ServerLost("restarts".to_owned()));
-    assert_eq!(story.resumed(Role::Initiator, Some("b")), []);
+    assert!(only_renewed(&story.resumed(Role::Initiator, Some("b"))));
 }
 
 #[test]
@@ -237,7 +242,7 @@ fn a_path_that_came_back_by_itself_is_left_alone() {
     story.handle(Input::Peer(1, PeerEvent::Disconnected));
     story.handle(Input::Peer(1, PeerEvent::Connected));
     assert!(matches!(story.call.phase(), Phase::InCall { server_lost: true, .. }));
-    assert_eq!(story.resumed(Role::Initiator, Some("b")), []);
+    assert!(only_renewed(&story.resumed(Role::Initiator, Some("b"))));
 }
 
 #[test]

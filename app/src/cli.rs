@@ -87,6 +87,18 @@ pub struct CallArgs {
     /// The name that the other person sees.
     #[arg(long)]
     pub name: Option<String>,
+    /// Which paths to the other person may be used; relay hides this machine's addresses from them.
+    #[arg(long, value_name = "all|relay", default_value = "all")]
+    pub ice: IcePolicy,
+}
+
+/// Which paths to the other person may be used (W3C `RTCIceTransportPolicy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IcePolicy {
+    /// Any.
+    All,
+    /// Only through the server's relay.
+    Relay,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -65,6 +65,8 @@ pub struct EngineOptions {
     pub give_up_after: Option<u32>,
     /// Whether devices run in the lobby (preview, level meter).
     pub preview: bool,
+    /// Whether to call through a relay or not at all.
+    pub relay_only: bool,
 }
 
 /// What the command line chose.
@@ -133,6 +135,7 @@ pub struct Engine {
     pair: Option<String>,
     join_running_server: bool,
     give_up_after: Option<u32>,
+    relay_only: bool,
     /// What the lobby will remember once the room was entered.
     entering: Option<RecentRoom>,
     reports: mpsc::UnboundedSender<Report>,
@@ -189,6 +192,7 @@ impl Engine {
             pair: None,
             join_running_server: options.join_running_server,
             give_up_after: options.give_up_after,
+            relay_only: options.relay_only,
             entering: None,
             reports,
             events,

@@ -14,7 +14,7 @@ use visavis_media::sound::AudioSinkSpec;
 use visavis_signaling::{LinkError, ServerUrl, Target};
 
 use crate::call::End;
-use crate::cli::{CallArgs, exit};
+use crate::cli::{CallArgs, IcePolicy, exit};
 use crate::engine::{Engine, EngineOptions, Report, Shown, Sources, StatsSink};
 use crate::settings::Settings;
 use crate::snapshot::{Command, Phase, Shared};
@@ -56,6 +56,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             join_running_server: true,
             give_up_after: Some(ATTEMPTS),
             preview: false,
+            relay_only: args.ice == IcePolicy::Relay,
         },
         reports,
     );

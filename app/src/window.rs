@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::cli::{CallArgs, exit};
+use crate::cli::{CallArgs, IcePolicy, exit};
 use crate::engine::{Engine, EngineOptions, Report, Shown, Sources};
 use crate::headless::{first_command, frame_log, phase_line, stats_sink};
 use crate::settings::SettingsFile;
@@ -61,6 +61,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
             join_running_server: call.is_some(),
             give_up_after: None,
             preview: true,
+            relay_only: call.is_some_and(|call| call.ice == IcePolicy::Relay),
         },
         reports,
     );

@@ -173,17 +173,38 @@ async fn who_is_left_is_told_and_takes_the_next_caller() -> Result<()> {
     first.state("left", SOON).await
 }
 
+/// Notes when the line to the server goes down, and when the call does.
+const WATCH: &str = "window.seen = {down: false, broke: ''}; \
+    new MutationObserver(() => { \
+        if (!document.getElementById('hint').hidden) seen.down = true; \
+        if (visavis.state !== 'connected') seen.broke = visavis.state; \
+    }).observe(document.getElementById('call'), {attributes: true, childList: true, subtree: true}); \
+    true";
+
 #[tokio::test]
-async fn the_server_is_killed_and_the_call_comes_back_by_itself() -> Result<()> {
+async fn the_server_is_killed_and_the_call_goes_on() -> Result<()> {
     let mut stage = Stage::set().await?;
     let (first, second) = stage.pair("tea").await?;
     first.sees_movement(SOON).await?;
+    for tab in [&first, &second] {
+        tab.eval(WATCH).await?;
+    }
     stage.server.restart().await?;
-    let seated_again = "visavis.state !== 'connected' || !document.getElementById('hint').hidden";
-    first.until("a line that went down", seated_again, SOON).await?;
-    let up = "visavis.state === 'connected' && document.getElementById('hint').hidden";
-    first.until("the call again", up, SOON).await?;
-    second.until("the call again", up, SOON).await?;
+    for tab in [&first, &second] {
+        let up = "seen.down && document.getElementById('hint').hidden";
+        tab.until("a line that was down and is up", up, SOON).await?;
+    }
+    // What the two say to each other arrives again, in the same call.
+    for (here, there) in [(&first, &second), (&second, &first)] {
+        here.click("mute").await?;
+        let muted = "!document.getElementById('peerMuted').hidden";
+        there.until("the sign of silence", muted, SOON).await?;
+        here.click("mute").await?;
+        let heard = "document.getElementById('peerMuted').hidden";
+        there.until("no sign of silence", heard, SOON).await?;
+        let broke = here.eval("seen.broke").await?;
+        ensure!(broke == "", "the call was {broke} meanwhile");
+    }
     first.sees_and_hears().await?;
     second.sees_and_hears().await
 }

@@ -4,86 +4,20 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use common::SOON;
+use common::netns::{Host, if_possible, may_without};
 use common::process::Desktop;
 
 /// From the moment both are in the room, on a machine with two busy cores.
 const UP: Duration = Duration::from_secs(30);
 
-/// A network namespace, alive as long as the process that holds it.
-struct Host {
-    holder: Child,
-}
-
 /// Two hosts on one cable, without a gateway: neither has a default route.
 struct Lab {
     left: Host,
     right: Host,
-}
-
-impl Host {
-    /// `enter` puts the new namespace into another user namespace.
-    fn new(enter: &[String]) -> Result<Self> {
-        let mut words = enter.to_vec();
-        words.push("unshare".to_owned());
-        if enter.is_empty() && !may_without() {
-            // An ordinary user is root in a user namespace of their own.
-            words.extend(["--user", "--map-root-user"].map(str::to_owned));
-        }
-        // `cat` ends by itself when its standard input, held by us, is closed.
-        words.extend(["--net", "sh", "-c", "echo ready; exec cat"].map(str::to_owned));
-        let mut holder = command(&words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("unshare of util-linux")?;
-        let mut line = String::new();
-        let out = holder.stdout.take().context("no stdout")?;
-        BufReader::new(out).read_line(&mut line)?;
-        if line.trim() != "ready" {
-            let said = holder.wait_with_output()?.stderr;
-            bail!("no namespace: {}", String::from_utf8_lossy(&said).trim());
-        }
-        Ok(Self { holder })
-    }
-
-    fn pid(&self) -> String {
-        self.holder.id().to_string()
-    }
-
-    /// The words that start a program on this host.
-    fn enter(&self) -> Vec<String> {
-        let mut words = vec!["nsenter".to_owned(), "--target".to_owned(), self.pid()];
-        if !may_without() {
-            words.extend(["--user", "--preserve-credentials"].map(str::to_owned));
-        }
-        words.push("--net".to_owned());
-        words
-    }
-
-    fn ip(&self, arguments: &str) -> Result<()> {
-        let mut words = self.enter();
-        words.push("ip".to_owned());
-        words.extend(arguments.split(' ').map(str::to_owned));
-        let output = command(&words).output().context("ip of iproute2")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "ip {arguments}: {}", said.trim());
-        Ok(())
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // Already dead is as good.
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
 }
 
 impl Lab {
@@ -102,31 +36,6 @@ impl Lab {
     }
 }
 
-fn command(words: &[String]) -> Command {
-    let mut words = words.iter();
-    let mut command = Command::new(words.next().map_or("", String::as_str));
-    command.args(words);
-    command
-}
-
-/// Whether we are root already and need no user namespace.
-fn may_without() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
-}
-
-/// The hosts; nothing where the system forbids namespaces (a container, a hardened kernel), which a
-/// continuous-integration machine must not.
-fn lab() -> Result<Option<Lab>> {
-    match Lab::new() {
-        Ok(lab) => Ok(Some(lab)),
-        Err(error) if std::env::var_os("CI").is_some() => Err(error),
-        Err(error) => {
-            eprintln!("not tested, network namespaces cannot be had here: {error:#}");
-            Ok(None)
-        }
-    }
-}
-
 async fn call_stands(left: &mut Desktop, right: &mut Desktop) -> Result<()> {
     left.sees_and_hears(UP).await?;
     right.sees_and_hears(UP).await
@@ -134,7 +43,7 @@ async fn call_stands(left: &mut Desktop, right: &mut Desktop) -> Result<()> {
 
 #[tokio::test]
 async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
-    let Some(lab) = lab()? else { return Ok(()) };
+    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     ensure!(
@@ -156,7 +65,7 @@ async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
 
 #[tokio::test]
 async fn the_guest_leaves_and_joins_again() -> Result<()> {
-    let Some(lab) = lab()? else { return Ok(()) };
+    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;
@@ -170,7 +79,7 @@ async fn the_guest_leaves_and_joins_again() -> Result<()> {
 
 #[tokio::test]
 async fn the_cable_is_pulled_and_put_back() -> Result<()> {
-    let Some(lab) = lab()? else { return Ok(()) };
+    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;

@@ -10,9 +10,11 @@ mod interceptors;
 mod network;
 mod offer;
 mod outlet;
+mod turn_bridge;
 
 pub use network::first_lan_address;
 pub use outlet::{OutgoingPacket, Outlet, Outlets};
+pub use turn_bridge::KeyPin;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,10 +28,11 @@ use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, RTCConfigurationBuilder, RTCIceCandidateInit,
-    RTCIceServer, RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
+    RTCIceServer, RTCIceTransportPolicy, RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
+use self::turn_bridge::Bridges;
 use crate::rtp::assemble::RtpPacket;
 use crate::stats::Counters;
 
@@ -49,6 +52,17 @@ pub struct IceServer {
     /// For TURN.
     #[serde(default)]
     pub credential: String,
+}
+
+/// How the other end is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ice {
+    /// STUN and TURN servers.
+    pub servers: Vec<IceServer>,
+    /// Through a relay or not at all: the other end does not learn our addresses.
+    pub relay_only: bool,
+    /// The one key to accept from TURN servers over TLS, instead of what the system trusts.
+    pub pin: Option<KeyPin>,
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -123,6 +137,7 @@ pub struct Peer {
     senders: [Arc<dyn RtpSender>; 2],
     key_frames: Arc<Notify>,
     counters: Arc<Counters>,
+    bridges: tokio::sync::Mutex<Bridges>,
 }
 
 impl Peer {
@@ -133,7 +148,7 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Setup`] where sockets or keys cannot be had.
     pub async fn new(
-        ice_servers: Vec<IceServer>,
+        ice: Ice,
         inlets: Inlets,
         counters: Arc<Counters>,
         events: mpsc::UnboundedSender<PeerEvent>,
@@ -158,17 +173,14 @@ impl Peer {
             .with_relay_acceptance_min_wait(Some(Duration::from_millis(500)))
             .with_multicast_dns_mode(network.multicast_dns)
             .build();
+        let mut bridges = Bridges::new(ice.pin);
         let configuration = RTCConfigurationBuilder::new()
-            .with_ice_servers(
-                ice_servers
-                    .into_iter()
-                    .map(|server| RTCIceServer {
-                        urls: server.urls,
-                        username: server.username,
-                        credential: server.credential,
-                    })
-                    .collect(),
-            )
+            .with_ice_servers(rtc_servers(bridges.translate(ice.servers).await))
+            .with_ice_transport_policy(if ice.relay_only {
+                RTCIceTransportPolicy::Relay
+            } else {
+                RTCIceTransportPolicy::All
+            })
             .build();
         let key_frames = Arc::new(Notify::new());
         let handler = handler::Handler {
@@ -207,7 +219,26 @@ impl Peer {
             senders: [audio_sender, video_sender],
             key_frames,
             counters,
+            bridges: tokio::sync::Mutex::new(bridges),
         })
+    }
+
+    /// Uses these STUN and TURN servers from now on: renewed credentials keep a relay that is in
+    /// use.
+    ///
+    /// # Errors
+    /// [`PeerError::Setup`] where the stack refuses them.
+    pub async fn set_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), PeerError> {
+        let servers = rtc_servers(self.bridges.lock().await.translate(servers).await);
+        let policy = self.connection.get_configuration().await.ice_transport_policy();
+        let configuration = RTCConfigurationBuilder::new()
+            .with_ice_servers(servers)
+            .with_ice_transport_policy(policy)
+            .build();
+        self.connection
+            .set_configuration(configuration)
+            .await
+            .map_err(|error| PeerError::Setup(error.to_string()))
     }
 
     /// Makes and applies an offer; returns its SDP.
@@ -330,6 +361,12 @@ impl Peer {
             tracing::debug!(%error, "closing the connection");
         }
     }
+}
+
+fn rtc_servers(servers: Vec<IceServer>) -> Vec<RTCIceServer> {
+    let rtc =
+        |IceServer { urls, username, credential }| RTCIceServer { urls, username, credential };
+    servers.into_iter().map(rtc).collect()
 }
 
 fn now() -> Instant {

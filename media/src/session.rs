@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::local::LocalMedia;
-use crate::peer::{Candidate, IceServer, Inlets, Peer, PeerError, PeerEvent};
+use crate::peer::{Candidate, Ice, IceServer, Inlets, Peer, PeerError, PeerEvent};
 use crate::pipeline::audio_receive::AudioInlet;
 use crate::pipeline::video_receive::{self, PictureSink, VideoReceiver};
 use crate::pipeline::video_send::VideoSender;
@@ -30,7 +30,7 @@ impl Session {
     /// # Errors
     /// As [`Peer::new`].
     pub async fn new(
-        ice_servers: Vec<IceServer>,
+        ice: Ice,
         local: Arc<LocalMedia>,
         pictures: PictureSink,
         events: mpsc::UnboundedSender<PeerEvent>,
@@ -43,7 +43,7 @@ impl Session {
             video: Box::new(move |now, packet| video_inlet.push(now, packet)),
             audio: Box::new(move |now, packet| audio.push(now, packet)),
         };
-        let peer = Arc::new(Peer::new(ice_servers, inlets, Arc::clone(&counters), events).await?);
+        let peer = Arc::new(Peer::new(ice, inlets, Arc::clone(&counters), events).await?);
         let video_receiver = VideoReceiver::start(
             video_parts,
             pictures,
@@ -126,6 +126,14 @@ impl Session {
     /// As [`Peer::add_candidate`].
     pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), PeerError> {
         self.peer.add_candidate(candidate).await
+    }
+
+    /// Uses these STUN and TURN servers from now on.
+    ///
+    /// # Errors
+    /// As [`Peer::set_ice_servers`].
+    pub async fn set_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), PeerError> {
+        self.peer.set_ice_servers(servers).await
     }
 
     /// What this connection counted.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use visavis_media::frame::{Frame, FramePool};
 use visavis_media::frame_log::FrameLog;
 use visavis_media::local::LocalMedia;
-use visavis_media::peer::PeerEvent;
+use visavis_media::peer::{Ice, PeerEvent};
 use visavis_media::session::Session;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
@@ -49,7 +49,7 @@ impl End {
             seen.lock().expect("unpoisoned").extend(strip::read(&frame));
         });
         let (sender, events) = mpsc::unbounded_channel();
-        let session = Session::new(vec![], Arc::clone(&local), pictures, sender).await;
+        let session = Session::new(Ice::default(), Arc::clone(&local), pictures, sender).await;
         Self { session: session.expect("a session"), local, events, shown, heard }
     }
 

@@ -16,7 +16,7 @@ use visavis_signaling::{
 const ROOMS: [&str; 3] = ["tea", "coffee", "__proto__"];
 const MAX_ROOMS: usize = 2;
 const CONNECTIONS: u8 = 6;
-const BURST: u32 = 40;
+const BURST: u32 = 120;
 const KEPT: usize = 64;
 const GUEST: Guest = Guest {
     address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
@@ -369,6 +369,27 @@ pub fn check(data: &[u8]) {
                 model.remember(who, missed);
                 (Vec::new(), Vec::new())
             }
+            8..=9 => {
+                // Mostly one, now and then a flood.
+                let times = if argument / 16 == 7 { 45 } else { 1 };
+                let (mut deliveries, mut told) = (Vec::new(), Vec::new());
+                for _ in 0..times {
+                    // Some count, some do not, and some send again what had arrived.
+                    let before =
+                        model.place_of(who).map(|(room, index)| model.rooms[room][index].received);
+                    let seq =
+                        (who % 2 == 0).then_some(before.unwrap_or(0) + u64::from(argument % 5 > 0));
+                    let event = ClientEvent::Message { message: step.into(), seq };
+                    told.extend(
+                        model.may_speak(who).map_or_else(
+                            |told| told,
+                            |()| model.message(who, seq, step.to_string()),
+                        ),
+                    );
+                    deliveries.extend(registry.handle_event(connection, event, model.now));
+                }
+                (deliveries, told)
+            }
             action => {
                 let (event, told) = match action {
                     6..=7 if !model.memories.is_empty() => {
@@ -391,20 +412,6 @@ pub fn check(data: &[u8]) {
                         let told = model
                             .may_speak(who)
                             .map_or_else(|told| told, |()| model.join(who, room, None));
-                        (event, told)
-                    }
-                    8..=9 => {
-                        // Some count, some do not, and some send again what had arrived.
-                        let before = model
-                            .place_of(who)
-                            .map(|(room, index)| model.rooms[room][index].received);
-                        let seq = (who % 2 == 0)
-                            .then_some(before.unwrap_or(0) + u64::from(argument % 5 > 0));
-                        let event = ClientEvent::Message { message: step.into(), seq };
-                        let told = model.may_speak(who).map_or_else(
-                            |told| told,
-                            |()| model.message(who, seq, step.to_string()),
-                        );
                         (event, told)
                     }
                     4 | 10 => {

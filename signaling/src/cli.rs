@@ -1,6 +1,6 @@
 //! `visavis-signaling`, and the app's `serve`: the same server from a command line.
 
-use std::{io::Write, net::SocketAddr};
+use std::{io::Write, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 
@@ -13,7 +13,11 @@ use crate::{
     room::RoomPolicy,
     server::{Server, ServerOptions},
     state_dir::StateDir,
+    turn::{self, settings::Turn},
 };
+
+/// Keeps the key of the relay's credentials.
+const TURN_KEY: &str = "turn.key";
 
 /// Why the server cannot serve.
 #[derive(Debug, Error)]
@@ -47,15 +51,16 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         Some(options) => Some(Cluster::connect(options).await?),
         None => None,
     };
-    let options = ServerOptions {
+    let mut options = ServerOptions {
         cluster,
         state_dir: open_state_dir(&config),
         limits: config.limits(),
         hold: config.hold(),
-        listen: config.listen,
+        listen: config.listen.clone(),
         rooms: RoomPolicy::Any,
         ..ServerOptions::default()
     };
+    use_turn(&mut options, turn::settings::options(&config)?);
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let server = Server::bind(options).await?;
@@ -63,6 +68,9 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     for line in welcome(server.local_addrs()) {
         // A closed standard output is no reason not to serve.
         let _ = writeln!(out, "{line}");
+    }
+    if let Some(address) = server.turn_addrs().first() {
+        let _ = writeln!(out, "Relaying (TURN) on port {}", address.port());
     }
     let _ = out.flush();
     server.run(stop).await;
@@ -81,6 +89,40 @@ fn open_state_dir(config: &Config) -> Option<StateDir> {
             let path = path.display();
             tracing::warn!(%error, %path, "cannot keep keys there: name another folder with --state-dir, or calls end at a restart");
             None
+        }
+    }
+}
+
+/// Sets up the relay as `turn` says.
+fn use_turn(options: &mut ServerOptions, turn: Turn) {
+    match turn {
+        Turn::Off => {}
+        Turn::External(external) => options.ice = Arc::new(external),
+        Turn::BuiltIn(mut built_in) => {
+            if built_in.secret.is_empty() {
+                built_in.secret = turn_secret(options.state_dir.as_ref());
+            }
+            options.turn = Some(*built_in);
+        }
+    }
+}
+
+/// The key that credentials are made with; kept, so that those handed out before a restart are
+/// good after it.
+fn turn_secret(state: Option<&StateDir>) -> Vec<u8> {
+    let new = || rand::random::<[u8; 32]>().to_vec();
+    let Some(state) = state else {
+        return new();
+    };
+    match state.read_or_create(TURN_KEY, new) {
+        Ok(key) if key.len() >= 16 => key,
+        Ok(_) => {
+            tracing::warn!("{TURN_KEY} is too short to be a key, and is not used");
+            new()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no key for TURN is kept: relayed calls end at a restart");
+            new()
         }
     }
 }

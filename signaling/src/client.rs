@@ -31,7 +31,8 @@ pub struct ClientOptions {
     pub server: ServerUrl,
     /// Which room to enter, each time the connection is up.
     pub room: RoomName,
-    /// After so many failed attempts in a row it gives up; never if `None`.
+    /// After so many failed attempts in a row it gives up, unless it has had a seat: then the
+    /// call goes on without the server. Never if `None`.
     pub give_up_after: Option<u32>,
 }
 

@@ -12,7 +12,7 @@ mod scripts;
 mod task;
 pub mod wire;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -150,6 +150,9 @@ pub struct Cluster {
     agreed: (&'static str, String),
 }
 
+/// Clients may come back later than that their seats are held, if their nodes were slow to end.
+const LATE: Duration = Duration::from_secs(15);
+
 /// The key itself.
 const KEY: &str = "token-key";
 /// A digest of a key that Redis does not hold.
@@ -185,9 +188,15 @@ impl Cluster {
         self.key.clone()
     }
 
-    /// Puts a router before `hub`; its task is spawned on `tasks` and ends after the hub's. What
+    /// Puts a router before `hub`, which holds seats for `hold`; its task is spawned on `tasks` and ends after the hub's. What
     /// comes back besides tells whether the other nodes can be reached.
-    pub(crate) fn join(self, hub: Hub, tasks: &mut JoinSet<()>) -> (Hub, watch::Receiver<bool>) {
+    pub(crate) fn join(
+        mut self,
+        hub: Hub,
+        hold: Duration,
+        tasks: &mut JoinSet<()>,
+    ) -> (Hub, watch::Receiver<bool>) {
+        self.store.remember = 2 * hold + LATE;
         let (inbox, commands) = mpsc::channel(INBOX);
         let (hub, behind) = hub.behind(inbox);
         let (healthy_out, healthy) = watch::channel(false);

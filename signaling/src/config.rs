@@ -4,12 +4,13 @@
 //! same name.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -17,6 +18,7 @@ use crate::{
     cluster::{ClusterOptions, RedisUrl},
     room::{HOLD, Limits},
     token::TokenKey,
+    turn::settings::{PortRange, Switch, Transport},
 };
 
 /// Where browsers and the documentation look first.
@@ -52,11 +54,46 @@ pub struct Config {
     pub joins_per_minute: u32,
     /// Rooms in all.
     pub max_rooms: usize,
+    /// Whether to relay; see [`crate::turn::settings::options`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Switch>,
+    /// Addresses and ports of the relay; where this server listens, port 3478, if empty.
+    pub turn_listen: Vec<SocketAddr>,
+    /// Over what the relay is reached.
+    pub turn_transports: Vec<Transport>,
+    /// Addresses of the relay as others see them.
+    pub turn_public_ip: Vec<IpAddr>,
+    /// URLs of another relay, to be handed out instead.
+    pub turn_url: Vec<String>,
+    /// The secret shared with that relay; or the built-in one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_secret: Option<String>,
+    /// Ports of relayed addresses.
+    pub turn_ports: PortRange,
+    /// The realm that the relay tells.
+    pub turn_realm: String,
+    /// Networks not to relay to.
+    pub turn_deny: Vec<IpNet>,
+    /// Networks to relay to even so.
+    pub turn_allow: Vec<IpNet>,
+    /// Allocations a user may have.
+    pub turn_user_quota: usize,
+    /// Allocations an address may have.
+    pub turn_address_quota: usize,
+    /// Allocations in all.
+    pub turn_quota: usize,
+    /// The longest life of an allocation, in hours.
+    pub turn_hours: u64,
+    /// What an allocation may relay each way, in kbit/s; 0: no limit.
+    pub turn_kbps: u64,
+    /// How long credentials can be used, in minutes.
+    pub turn_credential_minutes: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let limits = Limits::default();
+        let turn = crate::turn::Limits::default();
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
             state_dir: None,
@@ -68,6 +105,22 @@ impl Default for Config {
             message_burst: limits.message_burst,
             joins_per_minute: limits.joins_per_minute,
             max_rooms: limits.max_rooms,
+            turn: None,
+            turn_listen: Vec::new(),
+            turn_transports: Transport::ALL.to_vec(),
+            turn_public_ip: Vec::new(),
+            turn_url: Vec::new(),
+            turn_secret: None,
+            turn_ports: PortRange::default(),
+            turn_realm: "visavis".into(),
+            turn_deny: Vec::new(),
+            turn_allow: Vec::new(),
+            turn_user_quota: turn.user,
+            turn_address_quota: turn.address,
+            turn_quota: turn.total,
+            turn_hours: turn.age.as_secs() / 3600,
+            turn_kbps: 0,
+            turn_credential_minutes: 60,
         }
     }
 }
@@ -131,6 +184,94 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_ROOMS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rooms: Option<usize>,
+
+    /// Relay for those who cannot reach each other: the built-in STUN and TURN server [default:
+    /// on, unless the server listens on this machine only or --turn-url names another relay]
+    #[arg(long, value_name = "on|off", env = "VISAVIS_TURN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Switch>,
+
+    /// Address and port of the relay, for UDP, TCP and TLS alike; may be given several times
+    /// [default: the addresses of --listen, port 3478]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_TURN_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_listen: Option<Vec<SocketAddr>>,
+
+    /// Over what the relay may be reached; TLS needs a certificate besides [default: udp,tcp,tls]
+    #[arg(long, value_name = "TRANSPORT", env = "VISAVIS_TURN_TRANSPORTS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_transports: Option<Vec<Transport>>,
+
+    /// The address under which others reach this machine, where a NAT stands in front of it: one
+    /// of IPv4, one of IPv6 or both
+    #[arg(long, value_name = "IP", env = "VISAVIS_TURN_PUBLIC_IP", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_public_ip: Option<Vec<IpAddr>>,
+
+    /// URL of another TURN or STUN server to be used instead of the built-in one, like
+    /// turn:turn.example.org:3478?transport=udp; may be given several times. coturn: with
+    /// use-auth-secret
+    #[arg(long, value_name = "URL", env = "VISAVIS_TURN_URL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_url: Option<Vec<String>>,
+
+    /// The secret shared with that server (coturn: static-auth-secret), or for the built-in one
+    /// [default for the built-in one: made once and kept]
+    #[arg(long, value_name = "SECRET", env = "VISAVIS_TURN_SECRET", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_secret: Option<String>,
+
+    /// Ports of relayed addresses, to be open in a firewall for UDP [default: 49152-65535]
+    #[arg(long, value_name = "LOW-HIGH", env = "VISAVIS_TURN_PORTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_ports: Option<PortRange>,
+
+    /// The realm that the relay tells [default: visavis]
+    #[arg(long, value_name = "NAME", env = "VISAVIS_TURN_REALM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_realm: Option<String>,
+
+    /// A network not to relay to, like 10.0.0.0/8; may be given several times. This machine,
+    /// link-local and multicast addresses are never relayed to
+    #[arg(long, value_name = "CIDR", env = "VISAVIS_TURN_DENY", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_deny: Option<Vec<IpNet>>,
+
+    /// A network to relay to whatever else is said; may be given several times
+    #[arg(long, value_name = "CIDR", env = "VISAVIS_TURN_ALLOW", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_allow: Option<Vec<IpNet>>,
+
+    /// Allocations one participant may have [default: 24]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_TURN_USER_QUOTA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_user_quota: Option<usize>,
+
+    /// Allocations, and connections, one address may have, a /64 of IPv6 counting as one
+    /// address [default: 100]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_TURN_ADDRESS_QUOTA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_address_quota: Option<usize>,
+
+    /// Allocations, and connections, in all [default: 2000]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_TURN_QUOTA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_quota: Option<usize>,
+
+    /// The longest life of an allocation with all its renewals [default: 24]
+    #[arg(long, value_name = "HOURS", env = "VISAVIS_TURN_HOURS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_hours: Option<u64>,
+
+    /// What an allocation may relay each way, in kbit/s; 0: no limit [default: 0]
+    #[arg(long, value_name = "KBPS", env = "VISAVIS_TURN_KBPS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_kbps: Option<u64>,
+
+    /// For how long credentials that were handed out can be used to begin [default: 60]
+    #[arg(long, value_name = "MINUTES", env = "VISAVIS_TURN_CREDENTIAL_MINUTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_credential_minutes: Option<u64>,
 
     /// A TOML file with settings: the names of these flags, without the leading hyphens
     #[arg(long, value_name = "FILE", env = "VISAVIS_CONFIG")]
@@ -333,6 +474,24 @@ mod tests {
         std::fs::write(file.path(), [7; 32]).unwrap();
         assert_eq!(keyed(file.path()).unwrap().unwrap().secret, Some([7; 32]));
         assert!(keyed(Path::new("/nowhere")).is_err());
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_refused_with_what_does() {
+        for (text, range) in [
+            ("message-bytes = 10", "from 4096 to 16777216"),
+            ("message-bytes = 99999999", "from 4096 to 16777216"),
+            ("hold = 4000", "from 0 to 3600"),
+        ] {
+            let (_file, args) = file(text);
+            let error = args.settle().expect_err(text).to_string();
+            assert!(error.contains(range), "{error}");
+        }
+        let (_file, args) = file("hold = 0\nmessage-rate = 0\nstate-dir = '/srv/v'");
+        let config = args.settle().unwrap();
+        assert_eq!((config.hold(), config.limits().message_rate), (Duration::ZERO, 0));
+        assert_eq!(config.state_dir(), Some("/srv/v".into()));
+        assert_eq!(Config::default().limits(), Limits::default());
     }
 
     #[test]

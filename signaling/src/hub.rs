@@ -49,8 +49,9 @@ pub(crate) struct Stopped;
 /// What to write to a connection.
 #[derive(Debug)]
 pub(crate) enum Outbound {
-    /// An event. The credit comes back when this is dropped.
-    Event(ServerEvent, Option<Credit>),
+    /// An event. The credit comes back when this is dropped. Boxed: a connection's queue keeps
+    /// room for 32 of these, however idle it is.
+    Event(Box<ServerEvent>, Option<Credit>),
     /// Nothing more: close it, for this reason.
     Close(CloseReason),
 }

@@ -14,6 +14,7 @@ pub mod moment;
 pub mod protocol;
 pub mod room;
 pub mod token;
+pub mod turn;
 
 mod carrier;
 mod hub;

@@ -42,6 +42,11 @@ pub enum BindError {
         #[source]
         error: io::Error,
     },
+    /// The relay's port, not the server's own.
+    #[error(
+        "The relay (TURN) cannot be started. {0} Or name another port for it with --turn-listen, or do without: --turn off."
+    )]
+    Turn(#[source] Box<BindError>),
     /// The list was empty.
     #[error("No address to listen on was given.")]
     Nowhere,
@@ -114,14 +119,19 @@ fn listen(address: SocketAddr, beside_ipv4: bool) -> Result<TcpListener, BindErr
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    open().map_err(|error: io::Error| match error.kind() {
+    open().map_err(|error: io::Error| explain(address, error))
+}
+
+/// What to say when `address` cannot be had.
+pub(crate) fn explain(address: SocketAddr, error: io::Error) -> BindError {
+    match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address),
         io::ErrorKind::PermissionDenied => BindError::Denied(address),
         io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress(address),
         // EAFNOSUPPORT has no kind of its own in the standard library.
         _ if address.is_ipv6() && is_no_family(&error) => BindError::NoSuchAddress(address),
         _ => BindError::Other { address, error },
-    })
+    }
 }
 
 fn is_no_family(error: &io::Error) -> bool {

@@ -28,6 +28,7 @@ use crate::{
     room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
     state_dir::StateDir,
     token::TokenKey,
+    turn::{TurnOptions, TurnServer, TurnStats},
 };
 
 /// When the server stops, what waits for a connection may take so long to be written, and the
@@ -55,10 +56,12 @@ pub struct ServerOptions {
     /// Where to keep what must outlive the server. Without, no client finds its seat again after
     /// a restart.
     pub state_dir: Option<StateDir>,
-    /// Hands out STUN and TURN servers.
+    /// Hands out STUN and TURN servers, unless [`Self::turn`] does.
     pub ice: Arc<dyn IceServerProvider>,
     /// Makes this server one of many.
     pub cluster: Option<Cluster>,
+    /// Relays for those who cannot reach each other.
+    pub turn: Option<TurnOptions>,
 }
 
 impl Default for ServerOptions {
@@ -72,6 +75,7 @@ impl Default for ServerOptions {
             state_dir: None,
             ice: Arc::new(NoIceServers),
             cluster: None,
+            turn: None,
         }
     }
 }
@@ -86,6 +90,7 @@ impl fmt::Debug for ServerOptions {
             .field("hold", &self.hold)
             .field("cluster", &self.cluster)
             .field("state_dir", &self.state_dir)
+            .field("turn", &self.turn)
             .finish_non_exhaustive()
     }
 }
@@ -98,6 +103,7 @@ pub struct Server {
     hub_task: JoinSet<()>,
     liveness: Liveness,
     healthy: watch::Receiver<bool>,
+    turn: Option<TurnServer>,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -123,6 +129,12 @@ impl Server {
         let listeners = listen::bind(&options.listen)?;
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let turn = options.turn.map(TurnServer::bind).transpose();
+        let turn = turn.map_err(|error| BindError::Turn(Box::new(error)))?;
+        let ice = match &turn {
+            Some(turn) => Arc::new(turn.ice_servers()),
+            None => options.ice,
+        };
         let rooms = RoomOptions {
             policy: options.rooms,
             limits: options.limits,
@@ -133,21 +145,32 @@ impl Server {
                 Some(cluster) => Some(cluster.key()),
                 None => options.state_dir.as_ref().and_then(resume_key),
             },
-            ice: options.ice,
+            ice,
         };
         let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
         let (hub, healthy) = match options.cluster {
-            Some(cluster) => cluster.join(hub, &mut hub_task),
+            Some(cluster) => cluster.join(hub, options.hold, &mut hub_task),
             None => (hub, watch::channel(true).1),
         };
-        Ok(Self { listeners, addresses, hub, hub_task, liveness: options.liveness, healthy })
+        let liveness = options.liveness;
+        Ok(Self { listeners, addresses, hub, hub_task, liveness, healthy, turn })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the relay listens, if there is one.
+    pub fn turn_addrs(&self) -> &[SocketAddr] {
+        self.turn.as_ref().map_or(&[], TurnServer::local_addrs)
+    }
+
+    /// What the relay counts, if there is one.
+    pub fn turn_stats(&self) -> Option<Arc<TurnStats>> {
+        self.turn.as_ref().map(TurnServer::stats)
     }
 
     /// A handle to steer the server with.
@@ -159,7 +182,7 @@ impl Server {
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
     /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, .. } = self;
+        let Self { listeners, hub, mut hub_task, liveness, turn, .. } = self;
         let (alive, mut all_ended) = mpsc::channel(1);
         let routes = Routes { hub: hub.clone(), liveness, alive };
         let (stop, stopping) = watch::channel(false);
@@ -167,6 +190,9 @@ impl Server {
         for listener in listeners {
             let router = routes::router(routes.clone());
             tasks.spawn(accept::accept(listener, router, stopping.clone()));
+        }
+        if let Some(turn) = turn {
+            tasks.spawn(turn.run(stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;

@@ -111,7 +111,6 @@ export class Call extends EventTarget {
         break;
       case 'resumed':
         this.#renew(event.ice_servers);
-        if (this.#peerId === null && event.peer) this.#meet(event.peer, event.role === 'initiator');
         this.#changed();
         break;
       case 'message':
@@ -125,6 +124,9 @@ export class Call extends EventTarget {
         break;
       case 'full':
         this.knocking = Number.isFinite(event.retry_ms);
+        // Others have the seat that was lost with the line.
+        this.#peerId = null;
+        this.#negotiation.part();
         this.#enter('full');
         if (this.knocking) {
           clearTimeout(this.#knockTimer);

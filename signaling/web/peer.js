@@ -3,7 +3,9 @@
 
 /** A connection with our tracks; offering, it brings the transceivers, answering, it takes the offerer's. */
 export function makePeer(iceServers, offering, tracks) {
-  const pc = new RTCPeerConnection({ iceServers: usable(iceServers), bundlePolicy: 'max-bundle' });
+  // `?relay` in the page's address: through a relay or not at all, so that the other end does not learn our addresses.
+  const iceTransportPolicy = new URLSearchParams(location.search).has('relay') ? 'relay' : 'all';
+  const pc = new RTCPeerConnection({ iceServers: usable(iceServers), iceTransportPolicy, bundlePolicy: 'max-bundle' });
   if (offering) {
     for (const kind of ['audio', 'video']) {
       pc.addTransceiver(tracks[kind] ?? kind, { direction: 'sendrecv', streams: [OUR_STREAM] });

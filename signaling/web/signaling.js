@@ -1,36 +1,37 @@
 // The room protocol over a WebSocket: takes a seat, keeps it over a broken line, counts messages.
-// Knows nothing of calls: it hands every event of the server to `onEvent`.
+// Knows nothing of calls: it hands every event of the server to `onEvent`. `resumed` means that the
+// same call goes on; `created` and `joined` that everything from the call before is over.
+
+import { Memory } from '/memory.js';
 
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
-const PING_MS = 15_000;
-const SILENCE_MS = 35_000;
-/** As the server: what may wait for a broken line before the seat is given up. */
-const MOST_WAITING = 64;
+/** After a line that worked: mostly it can be had again at once. */
+const QUICK_RETRY_MS = [100, 250];
+const PING_MS = 5_000;
+/** Well below the time for which the server holds a seat. */
+const SILENCE_MS = 10_000;
+/** Tells the server that the line is given up, not the seat: 1000 would free it. */
+const LINE_GIVEN_UP = 4000;
 
 export class Signaling {
   #url;
-  #room;
   #onEvent;
   #onLine;
   #socket = null;
   #closed = false;
   #attempts = 0;
+  #quick = false;
   #retryTimer = 0;
   #pingTimer = 0;
-  #heardAt = 0;
-  #resume = null;
-  #sent = 0;
-  #unacknowledged = [];
-  #seated = false;
-  #id = null;
-  /** The last message: from whom, and its number, which the server counts for each seat. */
-  #received = { from: null, seq: 0 };
+  /** Since when a ping has been waiting for any answer; 0 if none is. */
+  #pingedAt = 0;
+  #memory;
 
   /** `onEvent(event)` gets the server's events; `onLine(up)` tells whether the server is reached. */
   constructor(url, room, { onEvent, onLine }) {
     this.#url = url;
-    this.#room = room;
+    this.#memory = new Memory(room);
     this.#onEvent = onEvent;
     this.#onLine = onLine;
   }
@@ -42,38 +43,46 @@ export class Signaling {
 
   /** Relays `message` to the other seat. Waits, within limits, while the line is down. */
   send(message) {
-    this.#sent += 1;
-    const event = { type: 'message', seq: this.#sent, message };
-    this.#unacknowledged.push(event);
-    if (this.#unacknowledged.length > MOST_WAITING) this.#unacknowledged.shift();
-    if (this.#seated) this.#write(event);
+    const event = this.#memory.send(message);
+    if (event) this.#write(event);
   }
 
   /** Asks for the seat again, after `full`. */
   knock() {
-    this.#write({ type: 'create or join', room: this.#room });
+    this.#write(this.#memory.join());
   }
 
   /** Frees the seat and closes for good. */
   leave() {
+    const seat = this.#memory.join();
+    const away = seat.resume && this.#socket?.readyState !== WebSocket.OPEN;
     this.#write({ type: 'bye' });
     this.#stop();
     this.#socket?.close(1000);
+    if (away) this.#releaseHeld(seat);
+  }
+
+  /** The seat is held for this page: without a goodbye the other one would wait in vain. */
+  #releaseHeld(seat) {
+    const socket = new WebSocket(this.#url);
+    socket.onopen = () => {
+      for (const event of [seat, { type: 'bye' }]) socket.send(JSON.stringify(event));
+      socket.close(1000);
+    };
   }
 
   #stop() {
     this.#closed = true;
-    this.#seated = false;
     clearTimeout(this.#retryTimer);
     clearInterval(this.#pingTimer);
     removeEventListener('online', this.#online);
   }
 
+  /** The network is back, or is another one: connections from before are dead, or soon will be. */
   #online = () => {
-    if (this.#retryTimer) {
-      clearTimeout(this.#retryTimer);
-      this.#connect();
-    }
+    if (!this.#retryTimer) this.#giveUp(this.#socket);
+    clearTimeout(this.#retryTimer);
+    this.#connect();
   };
 
   #connect() {
@@ -81,16 +90,15 @@ export class Signaling {
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
     socket.onopen = () => {
-      this.#heardAt = Date.now();
+      this.#pingedAt = 0;
       this.#pingTimer = setInterval(() => this.#beat(socket), PING_MS);
       this.#onLine(true);
-      const join = { type: 'create or join', room: this.#room };
-      if (this.#resume) Object.assign(join, { resume: this.#resume, last_seq: this.#received.seq });
-      this.#write(join);
+      this.#write(this.#memory.join());
     };
     socket.onmessage = ({ data }) => {
-      if (this.#closed) return;
-      this.#heardAt = Date.now();
+      // A line that was given up may still deliver; its seat is another line's by then.
+      if (this.#closed || socket !== this.#socket) return;
+      this.#pingedAt = 0;
       this.#read(data);
     };
     socket.onclose = () => this.#down(socket);
@@ -101,20 +109,35 @@ export class Signaling {
     if (socket !== this.#socket || this.#closed) return;
     this.#socket = null;
     clearInterval(this.#pingTimer);
-    this.#seated = false;
+    this.#memory.lose();
     this.#onLine(false);
+    this.#retryTimer = setTimeout(() => this.#connect(), this.#nextWait());
+  }
+
+  #nextWait() {
+    if (this.#quick) {
+      this.#quick = false;
+      const [shortest, longest] = QUICK_RETRY_MS;
+      return shortest + Math.random() * (longest - shortest);
+    }
     const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#attempts);
     this.#attempts += 1;
-    this.#retryTimer = setTimeout(() => this.#connect(), longest * (0.5 + Math.random() / 2));
+    return longest * (0.5 + Math.random() / 2);
   }
 
   #beat(socket) {
-    if (Date.now() - this.#heardAt <= SILENCE_MS) {
-      this.#write({ type: 'ping' });
+    // Measured from the ping: a page in the background may be woken long after it.
+    if (this.#pingedAt && Date.now() - this.#pingedAt > SILENCE_MS) {
+      this.#giveUp(socket);
       return;
     }
-    // A dead network never answers the closing handshake, so `onclose` would come minutes late.
-    socket.close();
+    this.#pingedAt ||= Date.now();
+    this.#write({ type: 'ping' });
+  }
+
+  /** A dead network never answers the closing handshake, so `onclose` would come minutes late. */
+  #giveUp(socket) {
+    socket?.close(LINE_GIVEN_UP);
     this.#down(socket);
   }
 
@@ -130,57 +153,17 @@ export class Signaling {
       console.warn('The server sent something that is not JSON');
       return;
     }
-    if (typeof event?.type !== 'string') return;
-    switch (event.type) {
-      case 'created':
-      case 'joined':
-        this.#take(event);
-        this.#fresh();
-        break;
-      case 'join':
-        this.#fresh();
-        break;
-      case 'resumed': {
-        this.#take(event);
-        const had = Number(event.last_seq) || 0;
-        this.#unacknowledged = this.#unacknowledged.filter((waiting) => waiting.seq > had);
-        for (const waiting of this.#unacknowledged) this.#write(waiting);
-        break;
-      }
-      case 'message':
-        if (this.#seen(event)) return;
-        break;
-      case 'bye':
-        if (event.reason === 'replaced') {
-          this.#stop();
-          this.#socket?.close(1000);
-        }
-        break;
-      case 'pong':
-        return;
+    if (typeof event?.type !== 'string' || event.type === 'pong') return;
+    if (['created', 'joined', 'resumed'].includes(event.type)) {
+      this.#attempts = 0;
+      this.#quick = true;
     }
-    this.#onEvent(event);
-  }
-
-  #take(event) {
-    this.#attempts = 0;
-    this.#seated = true;
-    if (typeof event.resume === 'string') this.#resume = event.resume;
-    if (event.id !== this.#id) this.#received = { from: null, seq: 0 };
-    this.#id = event.id;
-  }
-
-  /** A new pair: what was meant for the one before must never reach the next. */
-  #fresh() {
-    this.#unacknowledged = [];
-    this.#received.from = null;
-  }
-
-  /** Whether a message came already, before the line broke. */
-  #seen({ from, seq }) {
-    if (!Number.isInteger(seq)) return false;
-    if (from === this.#received.from && seq <= this.#received.seq) return true;
-    this.#received = { from, seq };
-    return false;
+    const { tell, say } = this.#memory.hear(event);
+    if (event.type === 'bye' && event.reason === 'replaced') {
+      this.#stop();
+      this.#socket?.close(1000);
+    }
+    for (const answer of say) this.#write(answer);
+    for (const news of tell) this.#onEvent(news);
   }
 }

@@ -56,6 +56,7 @@ const en = {
   waitingHint: 'Send this link to the person you want to talk to.',
   fullHint: 'You get in by yourself as soon as a seat is free.',
   serverLost: 'The server cannot be reached. Trying again…',
+  serverAway: 'Reconnecting to the server. The call goes on.',
   refused: (why) => `The server refused: ${why}`,
   peerFault: (why) => `The other side sent something this browser refuses: ${why}`,
   problem: {
@@ -129,6 +130,7 @@ const zh = {
   waitingHint: '把这个链接发给你想通话的人。',
   fullHint: '有空位时会自动加入。',
   serverLost: '无法连接服务器，正在重试…',
+  serverAway: '正在重新连接服务器，通话继续进行。',
   refused: (why) => `服务器拒绝：${why}`,
   peerFault: (why) => `对方发来的内容无法被此浏览器接受：${why}`,
   problem: {

@@ -98,7 +98,8 @@ export class CallView {
     $('peerMuted').hidden = state !== 'connected' || call.peerMedia.audio;
     say($('status'), call.detail && state === 'error' ? text.refused(call.detail) : text.state[state]);
     const hints = { waiting: text.waitingHint, full: call.knocking ? text.fullHint : '' };
-    say($('hint'), (!call.lineUp && !over && text.serverLost) || hints[state] || '');
+    const away = state === 'connected' ? text.serverAway : text.serverLost;
+    say($('hint'), (!call.lineUp && !over && away) || hints[state] || '');
     $('hint').hidden = $('hint').textContent === '';
     $('invite').hidden = !['waiting', 'left', 'lost'].includes(state);
     $('retry').hidden = state !== 'full';

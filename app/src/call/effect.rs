@@ -28,6 +28,8 @@ pub enum Effect {
     Send(PeerMessage),
     /// Make a connection.
     Open(ConnectionId, Vec<IceServer>),
+    /// Use these STUN and TURN servers on it from now on.
+    UseIceServers(ConnectionId, Vec<IceServer>),
     /// Close it.
     Close(ConnectionId),
     /// Offer on it.

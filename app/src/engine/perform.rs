@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use visavis_media::peer::{IceServer, PeerError};
+use visavis_media::peer::{Ice, IceServer, PeerError};
 use visavis_media::pipeline::video_receive::PictureSink;
 use visavis_media::session::Session;
 use visavis_signaling::{BindError, CallLink, Client, ClientOptions, RoomName, ServerUrl};
@@ -87,6 +87,13 @@ impl Engine {
             }
             Effect::StartSending(id) if id == *current => {
                 session.start_sending().await;
+                None
+            }
+            Effect::UseIceServers(id, servers) if id == *current => {
+                // The connection stands or falls without: only a later restart would miss them.
+                if let Err(error) = session.set_ice_servers(servers).await {
+                    tracing::warn!(%error, "renewed STUN and TURN servers");
+                }
                 None
             }
             Effect::PeerSendsVideo(id, sends) if id == *current => {
@@ -183,7 +190,8 @@ impl Engine {
         None
     }
 
-    async fn open(&mut self, id: ConnectionId, ice_servers: Vec<IceServer>) -> Option<Input> {
+    async fn open(&mut self, id: ConnectionId, servers: Vec<IceServer>) -> Option<Input> {
+        let ice = Ice { servers, relay_only: self.relay_only, pin: None };
         let (sender, mut peer_events) = mpsc::unbounded_channel();
         let events = self.events.clone();
         tokio::spawn(async move {
@@ -202,7 +210,7 @@ impl Engine {
             }
             None => Arc::new(move |frame| shown.note(&frame)),
         };
-        let session = Session::new(ice_servers, Arc::clone(&self.local), pictures, sender).await;
+        let session = Session::new(ice, Arc::clone(&self.local), pictures, sender).await;
         match session {
             Ok(session) => {
                 self.session = Some((id, session));

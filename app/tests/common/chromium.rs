@@ -147,6 +147,13 @@ impl Tab {
         self.link.command(Some(&self.session), method, params).await
     }
 
+    /// Runs `script` in every page from now on, before the page's own.
+    pub async fn before_pages(&self, script: &str) -> Result<()> {
+        let params = json!({"source": script});
+        self.command("Page.addScriptToEvaluateOnNewDocument", params).await?;
+        Ok(())
+    }
+
     /// Goes to another address.
     pub async fn go(&self, url: &str) -> Result<()> {
         let answer = self.command("Page.navigate", json!({"url": url})).await?;

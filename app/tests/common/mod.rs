@@ -7,6 +7,8 @@ pub mod chromium;
 pub mod clip;
 pub mod devtools;
 pub mod headless;
+#[cfg(target_os = "linux")]
+pub mod netns;
 pub mod page;
 pub mod process;
 pub mod pulse;

@@ -48,6 +48,8 @@ impl Process {
     pub fn start(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command
             .env("NO_COLOR", "1")
+            // Keys of servers: not into the home of whoever runs the tests.
+            .env("VISAVIS_STATE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/server-state"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -160,25 +162,41 @@ pub struct Server {
     process: Process,
     /// `http://127.0.0.1:PORT`
     pub url: String,
+    /// Its key, which outlives it.
+    state: tempfile::TempDir,
 }
 
 impl Server {
     pub async fn start() -> Result<Self> {
-        let (process, url) = Self::listen("127.0.0.1:0").await?;
-        Ok(Self { process, url })
+        let state = tempfile::Builder::new().prefix("visavis-server-").tempdir()?;
+        let (process, url) = Self::listen("127.0.0.1:0", state.path()).await?;
+        Ok(Self { process, url, state })
     }
 
     /// Kills it and starts another one at the same address.
     pub async fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.start_again().await
+    }
+
+    /// As a crash does: no goodbye.
+    pub fn kill(&mut self) -> Result<()> {
         self.process.child.kill()?;
         self.process.child.wait()?;
-        let address = self.url.trim_start_matches("http://").to_owned();
-        (self.process, _) = Self::listen(&address).await?;
         Ok(())
     }
 
-    async fn listen(listen: &str) -> Result<(Process, String)> {
-        let mut process = Process::visavis(&["serve", "--listen", listen])?;
+    /// Another one at the same address, with the same key.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        (self.process, _) = Self::listen(&address, self.state.path()).await?;
+        Ok(())
+    }
+
+    async fn listen(listen: &str, state: &Path) -> Result<(Process, String)> {
+        let state = state.display().to_string();
+        let args = ["serve", "--listen", listen, "--state-dir", &state];
+        let mut process = Process::visavis(&args)?;
         let pick = |output: &[String], errors: &[String]| {
             output.iter().chain(errors).find_map(|line| address(line))
         };

@@ -1,6 +1,6 @@
 //! JSON over WebSocket (RFC 6455) at `/ws`.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::{
     body::Body,
@@ -33,6 +33,10 @@ use crate::{
     hub::{CloseReason, Connection, Hub, Outbound},
     protocol::{ByeReason, ClientEvent, ErrorCode, EventError, ServerEvent},
 };
+
+/// Kept by every connection, however idle; longer frames get room of their own while they are
+/// read. Holds any candidate.
+const READ_BUFFER: usize = 1024;
 
 /// Frames longer than an event may be are still read up to here, so that the error leaves the
 /// connection alive; a longer one ends it.
@@ -74,7 +78,7 @@ pub(crate) fn upgrade(
         };
         let limit = hub.limits().message_bytes.saturating_mul(FRAME_FACTOR);
         let config = WebSocketConfig::default()
-            .read_buffer_size(4 * 1024)
+            .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
@@ -132,7 +136,8 @@ where
     }
     drop(outbound);
     if let Ok(socket) = sink.reunite(stream) {
-        say_goodbye(socket, end, liveness.write_within).await;
+        // Boxed: an open connection need not keep room for its end.
+        Box::pin(say_goodbye(socket, end, liveness.write_within)).await;
     }
 }
 
@@ -147,10 +152,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut lost_at = Instant::now() + liveness.answer_within;
+    // Set anew only when it fires: a timer costs more than a message.
+    let mut alarm = pin!(sleep_until(lost_at));
     loop {
         let message = tokio::select! {
+            // The alarm first, or a flood would keep it waiting.
+            biased;
+            () = alarm.as_mut() => {
+                if Instant::now() >= lost_at {
+                    return End::Lost("does not answer pings");
+                }
+                alarm.as_mut().reset(lost_at);
+                continue;
+            }
             message = stream.next() => message,
-            () = sleep_until(lost_at) => return End::Lost("does not answer pings"),
         };
         let event = match message {
             Some(Ok(Message::Text(text))) => ClientEvent::parse_within(text.as_str(), limit),
@@ -190,12 +205,14 @@ where
     loop {
         // The credit lives until its event is written.
         let (message, _credit) = tokio::select! {
+            // Pings first, or a talkative peer would keep them waiting.
+            biased;
+            _ = pings.tick() => (Message::Ping(Bytes::new()), None),
             next = outbound.recv() => match next {
                 Some(Outbound::Event(event, credit)) => (text(&event), credit),
                 Some(Outbound::Close(reason)) => return End::ByHub(Some(reason)),
                 None => return End::ByHub(None),
             },
-            _ = pings.tick() => (Message::Ping(Bytes::new()), None),
         };
         match timeout(liveness.write_within, sink.send(message)).await {
             Ok(Ok(())) => {}

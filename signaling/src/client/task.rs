@@ -80,6 +80,7 @@ impl Task {
     async fn work(&mut self) -> Result<(), Unheard> {
         let mut backoff = Backoff::default();
         let mut attempt = 0;
+        let mut seated_before = false;
         loop {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
@@ -95,6 +96,7 @@ impl Task {
                     let (reason, was_seated) = self.talk().await?;
                     self.memory().lose();
                     if was_seated {
+                        seated_before = true;
                         attempt = 0;
                         backoff.reset();
                     }
@@ -111,7 +113,9 @@ impl Task {
                 }
                 Err(reason) => reason,
             };
-            let exhausted = self.options.give_up_after.is_some_and(|limit| attempt >= limit);
+            // Once seated it never does: the call goes on without the server.
+            let limit = self.options.give_up_after.filter(|_| !seated_before);
+            let exhausted = limit.is_some_and(|limit| attempt >= limit);
             if exhausted || !reason.is_passing() {
                 return self.tell(ClientUpdate::Refused { reason }).await;
             }

@@ -22,9 +22,6 @@ use crate::protocol::RoomName;
 /// For connecting and for each command.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// A lease that ran out is remembered for so long: longer than seats are held.
-const REMEMBER: Duration = Duration::from_secs(60);
-
 /// Between attempts to connect.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 
@@ -54,6 +51,8 @@ pub(super) struct Store {
     connection: Arc<Mutex<ConnectionManager>>,
     prefix: Arc<str>,
     scripts: Arc<Scripts>,
+    /// A lease that ran out is remembered for so long: longer than seats are held.
+    pub(super) remember: Duration,
 }
 
 struct Scripts {
@@ -84,6 +83,7 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
             prefix: prefix.into(),
             scripts: Arc::new(scripts),
+            remember: Duration::from_secs(60),
         };
         let ping = async { redis::cmd("PING").query_async::<()>(&mut store.connection()).await };
         match timeout(2 * WITHIN, ping).await {
@@ -146,7 +146,7 @@ impl Store {
             .arg(node.to_string())
             .arg(known)
             .arg(millis(times.lifetime))
-            .arg(millis(REMEMBER))
+            .arg(millis(self.remember))
             .invoke_async(&mut self.connection())
             .await?;
         let (owner, fence, moved) = answer;
@@ -165,7 +165,7 @@ impl Store {
         let mut renewed = Vec::with_capacity(leases.len());
         for chunk in leases.chunks(LEASES_AT_ONCE) {
             let mut call = self.scripts.renew.prepare_invoke();
-            call.arg(node.to_string()).arg(millis(times.lifetime)).arg(millis(REMEMBER));
+            call.arg(node.to_string()).arg(millis(times.lifetime)).arg(millis(self.remember));
             for (room, fence) in chunk {
                 call.key(self.lease_key(room)).arg(*fence);
             }
@@ -194,7 +194,7 @@ impl Store {
     ) -> Result<(), RedisError> {
         for chunk in leases.chunks(LEASES_AT_ONCE) {
             let mut call = self.scripts.abandon.prepare_invoke();
-            call.arg(node.to_string()).arg(millis(REMEMBER));
+            call.arg(node.to_string()).arg(millis(self.remember));
             for (room, fence) in chunk {
                 call.key(self.lease_key(room)).arg(*fence);
             }

@@ -429,7 +429,7 @@ impl Router {
         };
         client.waiting.push_front(Said { event: Ok(event), credit: None });
         if let Some(farewell) = farewell {
-            self.deliver(id, Outbound::Event(farewell, None), now);
+            self.deliver(id, Outbound::Event(Box::new(farewell), None), now);
         }
         self.resolve(id, room, at, now.instant);
     }
@@ -443,7 +443,7 @@ impl Router {
         self.tell_hub(Command::Stop);
         for client in self.clients.values_mut().filter(|client| !matches!(client.at, At::Here(_))) {
             if let Some(outbox) = &client.outbox {
-                let log = ServerEvent::Log { message: "server restarting".into() };
+                let log = Box::new(ServerEvent::Log { message: "server restarting".into() });
                 // A full queue means a stuck connection; the server's time limit ends it.
                 let _ = outbox.try_send(Outbound::Event(log, None));
                 let _ = outbox.try_send(Outbound::Close(CloseReason::Restart));

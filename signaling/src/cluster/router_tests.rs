@@ -47,7 +47,9 @@ impl Node {
         let deliver = |node: &Self, deliveries: Vec<Delivery>, credit: Option<&Credit>| {
             for delivery in deliveries {
                 let (to, outbound) = match delivery {
-                    Delivery::Event { to, event } => (to, Outbound::Event(event, credit.cloned())),
+                    Delivery::Event { to, event } => {
+                        (to, Outbound::Event(Box::new(event), credit.cloned()))
+                    }
                     Delivery::Close { connection, reason } => (connection, Outbound::Close(reason)),
                 };
                 if let Some(outbox) = node.outboxes.get(&to) {
@@ -351,7 +353,7 @@ impl World {
             // Nobody answered for the room: it tries again.
             return self.cut(client);
         };
-        match event {
+        match *event {
             ServerEvent::Created { resume, .. } | ServerEvent::Joined { resume, .. } => {
                 assert!(caller.token.is_none(), "{client}: a new call\n{story}");
                 caller.token = resume;

@@ -103,7 +103,7 @@ impl Task {
                 for outbox in self.outboxes.values() {
                     let log = ServerEvent::Log { message: "server restarting".into() };
                     // A full queue means a stuck connection; the server's time limit ends it.
-                    let _ = outbox.try_send(Outbound::Event(log, None));
+                    let _ = outbox.try_send(Outbound::Event(Box::new(log), None));
                     let _ = outbox.try_send(Outbound::Close(CloseReason::Restart));
                 }
             }
@@ -114,7 +114,9 @@ impl Task {
         let mut stuck = Vec::new();
         for delivery in deliveries {
             let (connection, outbound) = match delivery {
-                Delivery::Event { to, event } => (to, Outbound::Event(event, credit.cloned())),
+                Delivery::Event { to, event } => {
+                    (to, Outbound::Event(Box::new(event), credit.cloned()))
+                }
                 Delivery::Close { connection, reason } => (connection, Outbound::Close(reason)),
             };
             let Some(outbox) = self.outboxes.get(&connection) else {
@@ -174,7 +176,7 @@ mod tests {
 
     fn event(outbound: Option<Outbound>) -> ServerEvent {
         match outbound {
-            Some(Outbound::Event(event, _)) => event,
+            Some(Outbound::Event(event, _)) => *event,
             other => panic!("no event but {other:?}"),
         }
     }

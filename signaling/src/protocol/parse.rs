@@ -43,7 +43,8 @@ impl ClientEvent {
                 last_seq: optional(&mut fields, &kind, "last_seq")?,
             }),
             "message" => Ok(Self::Message {
-                message: required(&mut fields, &kind, "message")?,
+                // As it is: typing a value as a value would build it anew.
+                message: present(&mut fields, &kind, "message")?,
                 seq: optional(&mut fields, &kind, "seq")?,
             }),
             "bye" => Ok(Self::Bye),
@@ -103,13 +104,14 @@ fn required<T: DeserializeOwned>(
     event: &str,
     name: &str,
 ) -> Result<T, EventError> {
-    match fields.remove(name) {
-        Some(value) => typed(value, event, name),
-        None => Err(EventError::new(
-            ErrorCode::BadField,
-            format!("“{event}” lacks its field “{name}”."),
-        )),
-    }
+    typed(present(fields, event, name)?, event, name)
+}
+
+fn present(fields: &mut Map<String, Value>, event: &str, name: &str) -> Result<Value, EventError> {
+    fields.remove(name).ok_or_else(|| {
+        let text = format!("“{event}” lacks its field “{name}”.");
+        EventError::new(ErrorCode::BadField, text)
+    })
 }
 
 fn optional<T: DeserializeOwned>(

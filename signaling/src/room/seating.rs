@@ -33,24 +33,28 @@ impl Registry {
         if matches!(&client.place, Place::Seated(seated) if *seated == name) {
             return Vec::new();
         }
+        let is_served = self.policy.serves(&name);
+        let mut deliveries = Vec::new();
+        // Not counted: after a restart all of an office come back at once.
+        if let Some((token, last_seq)) = token
+            && is_served
+            && guest.carrier.resumes()
+            && self.resume(connection, &name, &token, last_seq, now, &mut deliveries)
+        {
+            return deliveries;
+        }
         if !self.joins.admit(guest.address, now.instant) {
             let text = format!(
                 "Too many seats were asked for from your address: the limit is {} a minute. Wait \
                  a minute, then try again.",
                 self.limits.joins_per_minute
             );
-            return self.expel(connection, ErrorCode::RateLimited, text, now);
+            deliveries.extend(self.expel(connection, ErrorCode::RateLimited, text, now));
+            return deliveries;
         }
-        if !self.policy.serves(&name) {
+        if !is_served {
             let text = format!("There is no room “{name}” here: ask your host for the link again.");
             return refuse(connection, ErrorCode::RoomNotHosted, text);
-        }
-        let mut deliveries = Vec::new();
-        if let Some((token, last_seq)) = token
-            && guest.carrier.resumes()
-            && self.resume(connection, &name, &token, last_seq, now, &mut deliveries)
-        {
-            return deliveries;
         }
         deliveries.extend(self.leave(connection, ByeReason::Left, now));
         deliveries.extend(self.enter(connection, name, now));

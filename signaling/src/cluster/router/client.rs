@@ -184,7 +184,9 @@ impl Trace {
                     self.gate = Gate::UntilBack(now + RESEND_WITHIN);
                 }
             }
-            ServerEvent::Full { .. } => self.left(),
+            ServerEvent::Full { .. } | ServerEvent::Bye { reason: ByeReason::Replaced, .. } => {
+                self.left();
+            }
             ServerEvent::Message { seq, .. } => {
                 if let Some(seat) = &mut self.seat {
                     seat.heard = *seq;

@@ -75,7 +75,7 @@ impl Router {
             Message::Told { connection, event } => {
                 if let Some(id) = self.client_at(node, connection) {
                     let credit = self.credit(node, connection, ReturnKind::Written);
-                    self.deliver(id, Outbound::Event(event, Some(credit)), now);
+                    self.deliver(id, Outbound::Event(Box::new(event), Some(credit)), now);
                 }
             }
             Message::End { connection, reason } => {
@@ -161,7 +161,7 @@ impl Router {
                     tracing::info!("a client of another node does not take what it is told");
                     return self.dismiss(connection);
                 }
-                self.send(node, &Message::Told { connection: number, event });
+                self.send(node, &Message::Told { connection: number, event: *event });
             }
             Outbound::Close(reason) => {
                 self.send(node, &Message::End { connection: number, reason });

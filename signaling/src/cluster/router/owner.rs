@@ -120,7 +120,8 @@ impl Router {
         if let Some(outbox) = &client.outbox {
             let message = "The room cannot be reached just now: connect again.".into();
             // A full queue means a stuck connection, which is about to end anyway.
-            let _ = outbox.try_send(Outbound::Event(ServerEvent::Log { message }, None));
+            let log = Box::new(ServerEvent::Log { message });
+            let _ = outbox.try_send(Outbound::Event(log, None));
             let _ = outbox.try_send(Outbound::Close(CloseReason::Restart));
         }
         // Nothing more reaches it; whoever sits with it is told at once.
