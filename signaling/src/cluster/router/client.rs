@@ -178,9 +178,10 @@ impl Trace {
                     }
                     (None, _) => 0,
                 };
-                let had_seat = self.seat.is_some();
+                // To another one opposite nothing is sent again.
+                let goes_on = self.seat.as_ref().is_some_and(|seat| seat.peer == *peer);
                 self.sit(room, peer.clone(), Some(resume.clone()), heard);
-                if had_seat && *last_seq < self.said {
+                if goes_on && *last_seq < self.said {
                     self.gate = Gate::UntilBack(now + RESEND_WITHIN);
                 }
             }
@@ -317,6 +318,25 @@ mod tests {
         trace.again().unwrap();
         trace.told(&resumed(9), now);
         assert!(trace.passes(&message(10), now));
+    }
+
+    #[test]
+    fn what_is_said_to_another_one_opposite_is_not_kept_out() {
+        let now = Instant::now();
+        let mut trace = seated(Some("first"), now);
+        trace.again().unwrap();
+        let ServerEvent::Resumed { room, id, role, last_seq, resume, ice_servers, .. } = resumed(0)
+        else {
+            panic!("resumed");
+        };
+        let peer = Some(PeerId::from("c"));
+        let event = ServerEvent::Resumed { room, id, role, peer, last_seq, resume, ice_servers };
+        trace.told(&event, now);
+        assert!(trace.passes(&message(10), now));
+        assert!(matches!(
+            trace.again().unwrap().1,
+            ClientEvent::CreateOrJoin { last_seq: Some(0), .. }
+        ));
     }
 
     #[test]
