@@ -1,11 +1,15 @@
 //! Whole clusters with fake time, a medium that loses, and a Redis of a few lines.
 
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::{
-    carrier::CarrierKind,
+    carrier::{CarrierKind, Guest},
     hub::Mailbox,
     room::{Delivery, Limits, Registry, RoomOptions},
     token::TokenKey,
