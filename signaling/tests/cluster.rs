@@ -6,15 +6,22 @@ mod common;
 #[path = "common/redis.rs"]
 mod redis_server;
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, process::Command, time::Duration};
 
 use common::{LIMIT, Running, Wire, kind};
 use redis_server::Redis;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
 use visavis_signaling::{
-    Limits, ServerOptions,
+    Client, ClientHandle, ClientOptions, ClientUpdate, Limits, ServerOptions,
     cluster::{Cluster, ClusterOptions, ClusterTimes, lease::LeaseTimes, link::LinkTimes},
+    protocol::ServerEvent,
 };
 
 /// Longer than any test here.
@@ -244,6 +251,87 @@ async fn expect_news(wire: &mut Wire, seqs: std::ops::RangeInclusive<u64>) {
             assert!(heard < *seqs.start());
         }
     }
+}
+
+/// Sends each connection to the first of `nodes` that takes it.
+async fn balance(nodes: Vec<SocketAddr>, tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let nodes = nodes.clone();
+            connections.spawn(async move {
+                for node in nodes {
+                    if let Ok(mut server) = TcpStream::connect(node).await {
+                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Waits for the events of one kind and for messages, in order; nothing else may come.
+async fn app_hears(updates: &mut mpsc::Receiver<ClientUpdate>, numbers: &[u64], resumes: bool) {
+    let (mut numbers, mut resumed) = (numbers.iter(), false);
+    while !numbers.as_slice().is_empty() || resumed != resumes {
+        match timeout(LIMIT, updates.recv()).await.expect("an update in time").unwrap() {
+            ClientUpdate::Event(ServerEvent::Message { message, .. }) => {
+                assert_eq!(Some(&message), numbers.next().map(|n| json!(n)).as_ref());
+            }
+            ClientUpdate::Event(ServerEvent::Resumed { .. }) => resumed = true,
+            ClientUpdate::Event(event) => panic!("a new call: {event:?}"),
+            ClientUpdate::Refused { reason } => panic!("refused: {reason}"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_apps_behind_a_load_balancer_outlive_the_owner_of_their_room() {
+    let redis = Redis::start().await;
+    let (a, b) = (node(&redis).await, node(&redis).await);
+    let mut tasks = JoinSet::new();
+    let through_a = balance(vec![a.address, b.address], &mut tasks).await;
+    let through_b = balance(vec![b.address], &mut tasks).await;
+    let app = |server: SocketAddr| {
+        let room = "tea".parse().unwrap();
+        Client::start(ClientOptions { server: server.into(), room, give_up_after: None })
+    };
+    let ready = async |updates: &mut mpsc::Receiver<ClientUpdate>| {
+        while !matches!(
+            timeout(LIMIT, updates.recv()).await.expect("in time").unwrap(),
+            ClientUpdate::Event(ServerEvent::Created { .. } | ServerEvent::Ready { .. })
+        ) {}
+    };
+    let (first, mut first_updates) = app(through_a);
+    ready(&mut first_updates).await;
+    let (second, mut second_updates) = app(through_b);
+    ready(&mut second_updates).await;
+    ready(&mut first_updates).await;
+    let says = |app: &ClientHandle, numbers: std::ops::Range<u64>| {
+        for n in numbers {
+            app.send(json!(n)).unwrap();
+        }
+    };
+    says(&first, 0..5);
+    says(&second, 0..5);
+    a.kill().await;
+    // Some of it into the void, some while the seats are being taken up again.
+    for n in 1..5 {
+        says(&first, n * 5..n * 5 + 5);
+        says(&second, n * 5..n * 5 + 5);
+        tokio::time::sleep(soon().link.silence / 2).await;
+    }
+    let all: Vec<u64> = (0..25).collect();
+    tokio::join!(
+        app_hears(&mut first_updates, &all, true),
+        app_hears(&mut second_updates, &all, true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
