@@ -6,7 +6,13 @@ mod common;
 #[path = "common/redis.rs"]
 mod redis_server;
 
-use std::{collections::BTreeSet, net::SocketAddr, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use common::{LIMIT, Running, Wire, kind};
 use redis_server::Redis;
@@ -534,6 +540,31 @@ async fn a_key_from_a_file_must_be_the_same_everywhere() {
     let error = keyed(2).await.expect_err("another key").to_string();
     assert!(error.contains("same file"), "{error}");
     assert_eq!(redis.command::<u32>(&["EXISTS", "visavis:token-key"]).await, 0, "it stays secret");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_is_killed_is_missed_and_its_seat_is_free_again() {
+    let redis = Redis::start().await;
+    let a = node_with(&redis, soon(), ms(700)).await;
+    let mut first = a.guest("tea").await;
+    let mut program = Command::new(env!("CARGO_BIN_EXE_visavis-signaling"))
+        .args(["--listen", "127.0.0.1:0", "--rooms", redis.url().as_str()])
+        .env("RUST_LOG", "off")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(program.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("Serving on http://").unwrap().parse().unwrap();
+    let mut second = Wire::connect(address).await;
+    second.join("tea").await;
+    second.expect("joined").await;
+    first.expect("join").await;
+    first.expect("ready").await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert_eq!(first.expect("bye").await["reason"], "lost");
+    first.expect("created").await;
 }
 
 #[test]
