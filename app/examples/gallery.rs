@@ -2,7 +2,7 @@
 //! view without a camera or a call.
 //!
 //! `cargo run --example gallery -- VIEW [--chinese] [--size WIDTHxHEIGHT] [--seconds N]`, VIEW
-//! being one of lobby, quiet, failed, joining, waiting, call, muted, phone, connecting,
+//! being one of lobby, quiet, failed, stranger, joining, waiting, call, muted, phone, connecting,
 //! reconnecting. VIEW `clips` writes the two people as `warm.y4m` and `cool.y4m`, for a call of
 //! the real program to be looked at.
 
@@ -12,11 +12,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use visavis::settings::{RecentRoom, Settings};
-use visavis::snapshot::{Command, DeviceState, Notice, Peer, Phase, Pictures, Shared, Snapshot};
+use visavis::snapshot::{
+    Command, DeviceState, Notice, Peer, Phase, Pictures, Shared, Snapshot, Stranger,
+};
 use visavis::text::Language;
 use visavis::ui::{WindowInit, WindowOptions, run};
 use visavis_media::devices::{Device, DeviceList};
 use visavis_media::frame::{Frame, FramePool};
+use visavis_signaling::Fingerprint;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse(std::env::args().skip(1))?;
@@ -113,7 +116,10 @@ fn answer(shared: &Shared, command: Command) {
         Command::SetCamera(wanted) => snapshot.camera = on(wanted),
         Command::HangUp => snapshot.phase = Phase::Lobby,
         Command::Host { room } => {
-            let invite = Some(format!("http://192.168.1.23:8080/room/{room}"));
+            let invite = Some(format!(
+                "https://192.168.1.23:8443/room/{room}#fp={}",
+                Fingerprint::of_public_key(b"")
+            ));
             snapshot.phase = Phase::Waiting { room, invite };
         }
         Command::SetLanguage(language) => {
@@ -158,7 +164,8 @@ impl Options {
 
     fn snapshot(&self) -> Snapshot {
         let room = "lusab-babad-gutih-tugad".to_owned();
-        let link = format!("http://192.168.1.23:8080/room/{room}");
+        let fingerprint = Fingerprint::of_public_key(b"made up");
+        let link = format!("https://192.168.1.23:8443/room/{room}#fp={fingerprint}");
         let since = Instant::now().checked_sub(Duration::from_secs(768));
         let since = since.unwrap_or_else(Instant::now);
         let phase = match self.view.as_str() {
@@ -217,6 +224,10 @@ impl Options {
             speaker: DeviceState::On("Built-in Audio Analog Stereo".into()),
             microphone_dbfs: -25.0,
             peer,
+            stranger: (self.view == "stranger").then(|| Stranger {
+                server: "https://192.168.1.40:8443".into(),
+                fingerprint: Fingerprint::of_public_key(b"made up"),
+            }),
             notices,
         }
     }

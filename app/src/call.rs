@@ -157,6 +157,9 @@ impl Call {
             Input::ServerRefused(reason) => {
                 self.end(End::ServerRefused, Some(News::ServerRefused(reason)))
             }
+            Input::ServerUntrusted(why) => {
+                self.end(End::ServerRefused, Some(News::ServerUntrusted(why)))
+            }
             Input::SourcesSettled => {
                 let mark = self.mark();
                 let acts = self.negotiation.handle_settled(&mark);

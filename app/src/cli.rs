@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::{DeviceSelector, VideoSourceSpec};
 use visavis_signaling::cli::ServeArgs;
+use visavis_signaling::{Fingerprint, PublicAddress};
 
 /// Exit codes of a run that did not end well; 0 is a good end.
 pub mod exit {
@@ -42,10 +43,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Call a room: `visavis call tea`, `visavis call http://192.168.1.7:8080/room/tea`.
+    /// Call a room: `visavis call tea`, `visavis call 'https://192.168.1.7:8443/room/tea#fp=…'`.
     Call(Box<CallArgs>),
     /// Run the signaling server without a window.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// List cameras, microphones and speakers.
     Devices {
         /// As JSON.
@@ -81,9 +82,18 @@ pub struct CallArgs {
     /// Hang up after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
-    /// The server of the room, e.g. http://192.168.1.7:8080.
+    /// The server of the room, e.g. https://192.168.1.7:8443.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
+    /// Recognise the server by this fingerprint, where the link names none.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub trust_fingerprint: Option<Fingerprint>,
+    /// Where others reach this machine, for the link to a room hosted here.
+    #[arg(long, value_name = "HOST[:PORT]", env = "VISAVIS_PUBLIC_ADDRESS")]
+    pub public_address: Option<PublicAddress>,
+    /// Print the invite link as a QR code too, even where standard error is no terminal.
+    #[arg(long)]
+    pub qr: bool,
     /// The name that the other person sees.
     #[arg(long)]
     pub name: Option<String>,

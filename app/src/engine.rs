@@ -21,8 +21,10 @@ use visavis_media::peer::PeerEvent;
 use visavis_media::session::Session;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
+use visavis_signaling::client::Trouble;
 use visavis_signaling::{
-    BindError, CallLink, ClientHandle, ClientUpdate, LinkError, RoomName, ServerUrl, Target,
+    BindError, CallLink, ClientHandle, ClientUpdate, Fingerprint, LinkError, PublicAddress,
+    RoomName, ServerUrl, Target, link::pinned_in,
 };
 
 use crate::call::{Call, ConnectionId, End, Input};
@@ -30,7 +32,7 @@ use crate::host::{Hosted, Hosting};
 use crate::news::News;
 use crate::proposal;
 use crate::settings::{RecentRoom, Settings, SettingsFile};
-use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot};
+use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot, Stranger};
 use crate::text::Language;
 use devices::Devices;
 use notices::Notices;
@@ -63,6 +65,10 @@ pub struct EngineOptions {
     pub join_running_server: bool,
     /// Give up a server after so many failed attempts; none: never.
     pub give_up_after: Option<u32>,
+    /// The key of a server whose link names none.
+    pub trusted: Option<Fingerprint>,
+    /// Where others reach our own server, instead of this machine's likeliest address.
+    pub public_address: Option<PublicAddress>,
     /// Whether devices run in the lobby (preview, level meter).
     pub preview: bool,
     /// Whether to call through a relay or not at all.
@@ -100,10 +106,18 @@ pub enum Report {
     Ended(End),
 }
 
+/// A wish to join, as it was made.
+struct Joining {
+    target: String,
+    server: Option<String>,
+    /// The address that came of it.
+    dialled: String,
+}
+
 enum Event {
     Local(LocalEvent),
     Peer(ConnectionId, PeerEvent),
-    Hosted(u64, RoomName, Result<Hosted, BindError>),
+    Hosted(u64, Result<Hosted, BindError>),
     Knock(u64),
     Devices(DeviceList),
     Pair(ConnectionId, Option<String>),
@@ -136,6 +150,12 @@ pub struct Engine {
     join_running_server: bool,
     give_up_after: Option<u32>,
     relay_only: bool,
+    /// Which key the server of this call must have.
+    pinned: Option<Fingerprint>,
+    trusted: Option<Fingerprint>,
+    public_address: Option<PublicAddress>,
+    /// What was asked to be joined, to do so again once the server is trusted.
+    joining: Option<Joining>,
     /// What the lobby will remember once the room was entered.
     entering: Option<RecentRoom>,
     reports: mpsc::UnboundedSender<Report>,
@@ -193,6 +213,10 @@ impl Engine {
             join_running_server: options.join_running_server,
             give_up_after: options.give_up_after,
             relay_only: options.relay_only,
+            pinned: None,
+            trusted: options.trusted,
+            public_address: options.public_address,
+            joining: None,
             entering: None,
             reports,
             events,
@@ -260,6 +284,8 @@ impl Engine {
         match command {
             Command::Host { room } => self.host(room).await,
             Command::Join { target, server } => self.join(&target, server.as_deref()).await,
+            Command::TrustStranger => self.trust_stranger().await,
+            Command::DistrustStranger => self.snapshot.stranger = None,
             Command::HangUp => self.input(Input::HangUp).await,
             Command::SetMicrophone(on) => {
                 self.settings.microphone_on = on;
@@ -307,6 +333,9 @@ impl Engine {
     }
 
     async fn host(&mut self, room: String) {
+        self.pinned = None;
+        self.joining = None;
+        self.snapshot.stranger = None;
         match RoomName::parse(&room) {
             Ok(name) => {
                 self.entering = Some(RecentRoom {
@@ -325,8 +354,15 @@ impl Engine {
     }
 
     async fn join(&mut self, target: &str, server: Option<&str>) {
+        self.snapshot.stranger = None;
         match link(target, server) {
             Ok(link) => {
+                self.pinned = link.fingerprint.or(self.trusted);
+                self.joining = Some(Joining {
+                    target: target.to_owned(),
+                    server: server.map(str::to_owned),
+                    dialled: link.server.to_string(),
+                });
                 self.entering = Some(RecentRoom {
                     target: target.to_owned(),
                     server: server.map(str::to_owned),
@@ -357,8 +393,8 @@ impl Engine {
                     self.look_up_pair(id);
                 }
             }
-            Event::Hosted(hosting, room, hosted) => {
-                if let Some(input) = self.hosted(hosting, room, hosted) {
+            Event::Hosted(hosting, hosted) => {
+                if let Some(input) = self.hosted(hosting, hosted) {
                     self.input(input).await;
                 }
             }
@@ -400,11 +436,43 @@ impl Engine {
             ClientUpdate::Lost { reason, .. } => {
                 self.input(Input::ServerLost(reason.to_string())).await;
             }
+            ClientUpdate::Refused { reason } if is_distrust(&reason) => {
+                self.distrust(reason).await;
+            }
             ClientUpdate::Refused { reason } => {
                 self.input(Input::ServerRefused(reason.to_string())).await;
             }
             ClientUpdate::Connecting { .. } | ClientUpdate::Connected => {}
         }
+    }
+
+    /// The server is not recognised. Where there is a window, the user decides about a stranger.
+    async fn distrust(&mut self, reason: Trouble) {
+        match reason {
+            Trouble::UnknownCertificate { server, fingerprint } if self.pictures.is_some() => {
+                self.input(Input::HangUp).await;
+                self.snapshot.stranger = Some(Stranger { server: server.to_string(), fingerprint });
+            }
+            Trouble::UnknownCertificate { .. } => {
+                let how = "If it is the right server, add --trust-fingerprint FINGERPRINT.";
+                let _ = self.reports.send(Report::Said(how.to_owned()));
+                self.input(Input::ServerUntrusted(reason)).await;
+            }
+            reason => self.input(Input::ServerUntrusted(reason)).await,
+        }
+    }
+
+    async fn trust_stranger(&mut self) {
+        let (Some(stranger), Some(joining)) = (self.snapshot.stranger.take(), self.joining.take())
+        else {
+            return;
+        };
+        // Also under the address that led there, which may be one in the open.
+        for server in [stranger.server, joining.dialled] {
+            self.settings.trusted.insert(server, stranger.fingerprint);
+        }
+        self.save();
+        self.join(&joining.target, joining.server.as_deref()).await;
     }
 
     /// Tells the call, and performs what it decides, which may lead to further inputs.
@@ -546,10 +614,22 @@ fn link(target: &str, server: Option<&str>) -> Result<CallLink, LinkError> {
         Target::Link(link) => Ok(link),
         Target::Room(room) => {
             // Without a server the error says what an address looks like.
-            let server = server.unwrap_or_default().parse::<ServerUrl>()?;
-            Ok(CallLink::new(server, room))
+            let text = server.unwrap_or_default();
+            Ok(CallLink::new(text.parse::<ServerUrl>()?, room, pinned_in(text)?))
         }
     }
+}
+
+/// Whether a server was refused for what it is, and not for what it does.
+fn is_distrust(reason: &Trouble) -> bool {
+    matches!(
+        reason,
+        Trouble::WrongCertificate(_)
+            | Trouble::ChangedCertificate { .. }
+            | Trouble::UnknownCertificate { .. }
+            | Trouble::BadCertificate { .. }
+            | Trouble::NotSecure(_)
+    )
 }
 
 fn unix_seconds() -> u64 {

@@ -1,7 +1,7 @@
 //! A call without a window: sources, sinks, statistics, a duration. People read standard error,
 //! programs standard output.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             name: Some(args.name.unwrap_or_default()),
             join_running_server: true,
             give_up_after: Some(ATTEMPTS),
+            trusted: args.trust_fingerprint,
+            public_address: args.public_address.clone(),
             preview: false,
             relay_only: args.ice == IcePolicy::Relay,
         },
@@ -69,7 +71,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             report = incoming.recv() => match report {
                 Some(Report::Ended(end)) => break end_code(end),
                 Some(report) => {
-                    if let Some(code) = say(&report) {
+                    if let Some(code) = say(&report, args.qr) {
                         break code;
                     }
                 }
@@ -83,7 +85,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
         .context("the call did not end in time")?
         .context("the call ended by a fault of the program")?;
     while let Ok(report) = incoming.try_recv() {
-        let _ = say(&report);
+        let _ = say(&report, args.qr);
     }
     Ok(code)
 }
@@ -172,7 +174,7 @@ pub(crate) fn stop(duration: Option<f64>) -> anyhow::Result<impl Future<Output =
 }
 
 /// Says a report to people; an exit code where it ends the run.
-fn say(report: &Report) -> Option<ExitCode> {
+fn say(report: &Report, qr: bool) -> Option<ExitCode> {
     let mut err = std::io::stderr();
     let line = match report {
         Report::Told(news) => news.sentence(Language::English),
@@ -181,6 +183,11 @@ fn say(report: &Report) -> Option<ExitCode> {
         Report::Ended(_) => return None,
     };
     let _ = writeln!(err, "{line}");
+    if let Report::Phase(phase) = report
+        && let Some(picture) = invite_picture(phase, qr)
+    {
+        let _ = write!(err, "{picture}");
+    }
     // What a command line asks for must be there; what fails later does not end the call.
     matches!(report, Report::Device { asked: true, .. }).then(|| ExitCode::from(exit::DEVICE))
 }
@@ -199,6 +206,16 @@ pub(crate) fn phase_line(phase: &Phase) -> Option<String> {
         Phase::InCall { server_lost: true, .. } => "In call; reconnecting to the server".to_owned(),
         Phase::Reconnecting { .. } => "Reconnecting".to_owned(),
     })
+}
+
+/// The invite link for a telephone's camera: on a terminal, or where asked for.
+pub(crate) fn invite_picture(phase: &Phase, asked: bool) -> Option<String> {
+    match phase {
+        Phase::Waiting { invite: Some(invite), .. } if asked || std::io::stderr().is_terminal() => {
+            visavis_signaling::qr::half_blocks(invite)
+        }
+        _ => None,
+    }
 }
 
 fn end_code(end: End) -> ExitCode {

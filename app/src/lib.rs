@@ -8,7 +8,7 @@ pub mod host;
 pub mod negotiation;
 pub mod news;
 pub mod peer_message;
-pub mod proposal;
+pub use visavis_signaling::proposal;
 pub mod settings;
 pub mod snapshot;
 pub mod text;

@@ -12,11 +12,14 @@ use visavis_signaling::cli::{ServeArgs, ServeError};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The stack's own chatter only on request: `RUST_LOG=debug`.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new("error,visavis=warn,visavis_media=warn,visavis_signaling=info")
-    });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The server logs as its own settings say.
+    if !matches!(cli.command, Some(CliCommand::Serve(_))) {
+        // The stack's own chatter only on request: `RUST_LOG=debug`.
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+            EnvFilter::new("error,visavis=warn,visavis_media=warn,visavis_signaling=warn")
+        });
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

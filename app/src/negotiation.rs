@@ -146,7 +146,8 @@ impl Negotiation {
             return vec![];
         }
         self.connection = Some(Connection {
-            call: Some(call.to_owned()),
+            // The tutorial's shapes for whoever does not say `hello`.
+            call: self.peer_is_ours.then(|| call.to_owned()),
             offered: true,
             described: false,
             candidates: 0,
@@ -460,6 +461,28 @@ mod tests {
             [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: None })]
         );
         assert!(!second.peer_is_ours());
+    }
+
+    #[test]
+    fn a_tutorials_page_gets_no_marks() {
+        let mut first = met(true);
+        assert_eq!(
+            first.handle_message(PeerMessage::GotUserMedia, "c1"),
+            [Act::Open, Act::Offer],
+            "not before its camera is there"
+        );
+        assert_eq!(
+            first.handle_offer_made("o".to_owned()),
+            [Act::Send(PeerMessage::Offer { sdp: "o".to_owned(), call: None })]
+        );
+        let answer = PeerMessage::Answer { sdp: "answer".to_owned(), call: None };
+        assert_eq!(first.handle_message(answer, "-"), [Act::AcceptAnswer("answer".to_owned())]);
+        let told = first.handle_local_candidate(Candidate {
+            candidate: "one".to_owned(),
+            mid: None,
+            mline_index: Some(0),
+        });
+        assert!(matches!(&told[..], [Act::Send(PeerMessage::Candidate { call: None, .. })]));
     }
 
     #[test]

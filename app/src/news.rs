@@ -1,5 +1,7 @@
 //! What the user is told, as sentences that say what to do, in both languages.
 
+use visavis_signaling::client::Trouble;
+
 use crate::text::Language;
 
 /// What the user is told.
@@ -15,6 +17,8 @@ pub enum News {
     ServerLost(String),
     /// The server refused us, in its words.
     ServerRefused(String),
+    /// The server is not the one it should be, or cannot prove it.
+    ServerUntrusted(Trouble),
     /// Our own server does not start.
     HostFailed(String),
     /// The path to the other end is dead; what was tried says the reason.
@@ -53,6 +57,7 @@ impl News {
             ),
             Self::ServerLost(reason) => format!("{reason} Trying again."),
             Self::ServerRefused(reason) => format!("The server refused: {reason}"),
+            Self::ServerUntrusted(why) => Language::English.words().untrusted(why),
             Self::HostFailed(reason) => format!("No call can be hosted here: {reason}"),
             Self::PathFailed => {
                 "The connection to the other person broke. Trying again.".to_owned()
@@ -74,6 +79,7 @@ impl News {
             Self::PeerLost(name) => format!("{}的连接中断，正在等待对方回来。", or(name, "对方")),
             Self::ServerLost(reason) => format!("与服务器的连接中断，正在重试。（{reason}）"),
             Self::ServerRefused(reason) => format!("服务器拒绝：{reason}"),
+            Self::ServerUntrusted(why) => Language::Chinese.words().untrusted(why),
             Self::HostFailed(reason) => format!("无法在本机发起通话：{reason}"),
             Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),
             Self::PeerRefused(reason) => format!("无法使用对方程序发来的数据：{reason}"),

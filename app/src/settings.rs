@@ -1,11 +1,13 @@
 //! Settings, kept as JSON in the platform's own place.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use visavis_signaling::Fingerprint;
 
 use crate::text::Language;
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub rooms: Vec<RecentRoom>,
     /// The server last used with a bare room name.
     pub server: Option<String>,
+    /// Servers that the user trusts though nobody vouches for them, and their keys.
+    pub trusted: BTreeMap<String, Fingerprint>,
 }
 
 impl Default for Settings {
@@ -59,6 +63,7 @@ impl Default for Settings {
             microphone_on: true,
             rooms: Vec::new(),
             server: None,
+            trusted: BTreeMap::new(),
         }
     }
 }
@@ -282,6 +287,8 @@ mod tests {
             ..Settings::default()
         };
         settings.remember_room(room("http://10.0.0.2:8080/room/tea", 5));
+        let fingerprint = Fingerprint::of_public_key(b"a key");
+        settings.trusted.insert("https://10.0.0.2:8443".into(), fingerprint);
         file.save(&settings).unwrap();
         let loaded = file.load();
         assert_eq!(loaded.settings, settings);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use visavis_media::devices::DeviceList;
 use visavis_media::frame::Frame;
 use visavis_media::slot::{Slot, WakeHook};
+use visavis_signaling::Fingerprint;
 
 use crate::settings::Settings;
 
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub microphone_dbfs: f32,
     /// The other person, while there is one.
     pub peer: Option<Peer>,
+    /// A server that nobody known vouches for: the user decides.
+    pub stranger: Option<Stranger>,
     /// Something to tell, as a sentence that says what to do. Newest last; each has an id by
     /// which it is dismissed.
     pub notices: Vec<Notice>,
@@ -192,6 +195,15 @@ pub struct Peer {
     pub video: bool,
 }
 
+/// A server that nobody the system trusts vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its address.
+    pub server: String,
+    /// Of its key.
+    pub fingerprint: Fingerprint,
+}
+
 /// A local device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum DeviceState {
@@ -232,13 +244,17 @@ pub enum Command {
         /// The room's name.
         room: String,
     },
-    /// Join by a link (`http://HOST/room/NAME`), or by room name if `server` is given.
+    /// Join by a link (`https://HOST/room/NAME#fp=…`), or by room name if `server` is given.
     Join {
         /// A link, or a room's name.
         target: String,
-        /// The server for a bare room name, e.g. `http://192.168.1.7:8080`.
+        /// The server for a bare room name, e.g. `https://192.168.1.7:8443`.
         server: Option<String>,
     },
+    /// Trust the [`Stranger`] from now on, and join there.
+    TrustStranger,
+    /// Do not.
+    DistrustStranger,
     /// Leave the call (or stop waiting or trying); back to the lobby.
     HangUp,
     /// Microphone on or off.

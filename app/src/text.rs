@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use visavis_media::sound::SoundError;
 use visavis_media::source::SourceError;
+use visavis_signaling::client::Trouble;
 
 use crate::settings::LoadWarning;
 
@@ -126,6 +127,10 @@ pub struct Words {
     pub stay: &'static str,
     pub dismiss: &'static str,
     pub just_now: &'static str,
+    pub stranger_heading: &'static str,
+    pub stranger_explained: &'static str,
+    pub fingerprint: &'static str,
+    pub trust_and_join: &'static str,
 }
 
 static ENGLISH: Words = Words {
@@ -140,10 +145,10 @@ static ENGLISH: Words = Words {
     link_or_room: "Invite link or room",
     link_hint: "Paste a link, or type a room's name",
     server: "Server",
-    server_hint: "http://192.168.1.7:8080",
+    server_hint: "https://192.168.1.7:8443",
     server_needed: "Say which server the room is on, or paste the whole link",
     room_invalid: "Use 1 to 64 letters, digits, hyphens, dots or underscores",
-    link_invalid: "This link names no room: it should look like http://HOST/room/NAME",
+    link_invalid: "This link names no room: it should look like https://HOST/room/NAME",
     join: "Join",
     your_name: "Your name",
     your_name_hint: "Shown to the other person",
@@ -194,6 +199,11 @@ static ENGLISH: Words = Words {
     stay: "Stay",
     dismiss: "Dismiss",
     just_now: "just now",
+    stranger_heading: "Is this the right server?",
+    stranger_explained: "Nobody known vouches for this server. Ask whoever runs it to read out its \
+                         fingerprint, and compare. A link that ends in #fp=… makes this needless.",
+    fingerprint: "Fingerprint",
+    trust_and_join: "Trust and join",
 };
 
 static CHINESE: Words = Words {
@@ -208,10 +218,10 @@ static CHINESE: Words = Words {
     link_or_room: "邀请链接或房间名",
     link_hint: "粘贴链接，或输入房间名",
     server: "服务器",
-    server_hint: "http://192.168.1.7:8080",
+    server_hint: "https://192.168.1.7:8443",
     server_needed: "请填写房间所在的服务器，或粘贴完整链接",
     room_invalid: "请使用 1 到 64 个文字、数字、连字符、句点或下划线",
-    link_invalid: "链接中没有房间名，正确的格式是 http://主机/room/房间名",
+    link_invalid: "链接中没有房间名，正确的格式是 https://主机/room/房间名",
     join: "加入",
     your_name: "你的名字",
     your_name_hint: "对方会看到这个名字",
@@ -262,6 +272,11 @@ static CHINESE: Words = Words {
     stay: "留下",
     dismiss: "知道了",
     just_now: "刚刚",
+    stranger_heading: "这是正确的服务器吗？",
+    stranger_explained: "没有可信机构为此服务器作证。请让服务器的管理者读出指纹并核对。\
+                         使用以 #fp=… 结尾的链接则无需核对。",
+    fingerprint: "指纹",
+    trust_and_join: "信任并加入",
 };
 
 impl Words {
@@ -326,6 +341,32 @@ impl Words {
             format!("The room {room} is full: two people are in it. Try again later, or agree on another room."),
             format!("房间 {room} 已满（已有两人）。请稍后再试，或换一个房间。"),
         )
+    }
+
+    /// Why a server is not taken for the right one, and what to do.
+    pub fn untrusted(&self, why: &Trouble) -> String {
+        let chinese = match why {
+            Trouble::WrongCertificate(server) => format!(
+                "{server} 上的服务器不是链接所指的服务器：证书不同，可能有人冒充。请通过可信的方式重新索取链接。"
+            ),
+            Trouble::ChangedCertificate { server, fingerprint } => format!(
+                "{server} 的证书与你之前信任的不同，可能有人冒充。请向服务器的管理者索取新的链接。\
+                 （现在的指纹：{}）",
+                fingerprint.grouped()
+            ),
+            Trouble::UnknownCertificate { server, fingerprint } => format!(
+                "没有可信机构为 {server} 作证。请索取以 #fp=… 结尾的链接，或核对指纹：{}",
+                fingerprint.grouped()
+            ),
+            Trouble::BadCertificate { server, reason } => {
+                format!("{server} 的证书无法使用（{reason}）：请告知服务器的管理者。")
+            }
+            Trouble::NotSecure(server) => format!(
+                "{server} 应当证明自己的身份，却没有使用 TLS，可能有人冒充。请向服务器的管理者索取链接。"
+            ),
+            other => other.to_string(),
+        };
+        self.pick(why.to_string(), chinese)
     }
 
     /// The server does not answer.
@@ -457,6 +498,26 @@ mod tests {
         let silent = SoundError::NoDevice { kind: "microphone" };
         assert!(CHINESE.sound_error(&silent).starts_with("未找到麦克风"));
         assert!(ENGLISH.sound_error(&silent).starts_with("No microphone was found"));
+    }
+
+    #[test]
+    fn who_a_server_is_not_is_said_in_both_languages() {
+        let server: visavis_signaling::ServerUrl = "https://10.0.0.2:8443".parse().unwrap();
+        let fingerprint = visavis_signaling::Fingerprint::of_public_key(b"a key");
+        for trouble in [
+            Trouble::WrongCertificate(server.clone()),
+            Trouble::ChangedCertificate { server: server.clone(), fingerprint },
+            Trouble::UnknownCertificate { server: server.clone(), fingerprint },
+            Trouble::NotSecure(server.clone()),
+            Trouble::BadCertificate { server, reason: "it has expired".into() },
+        ] {
+            let (english, chinese) = (ENGLISH.untrusted(&trouble), CHINESE.untrusted(&trouble));
+            assert!(english.contains("https://10.0.0.2:8443"), "{english}");
+            assert!(
+                chinese.contains("https://10.0.0.2:8443") && chinese.contains("。"),
+                "{chinese}"
+            );
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod lobby;
 mod notices;
 mod recent;
 mod settings;
+mod stranger;
 mod theme;
 mod video;
 mod video_gl;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{CallArgs, IcePolicy, exit};
 use crate::engine::{Engine, EngineOptions, Report, Shown, Sources};
-use crate::headless::{first_command, frame_log, phase_line, stats_sink};
+use crate::headless::{first_command, frame_log, invite_picture, phase_line, stats_sink};
 use crate::settings::SettingsFile;
 use crate::snapshot::{Command, Pictures, Shared};
 use crate::text::Language;
@@ -60,6 +60,8 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
             // From the command line as without a window; from the window a call of one's own.
             join_running_server: call.is_some(),
             give_up_after: None,
+            trusted: call.and_then(|call| call.trust_fingerprint),
+            public_address: call.and_then(|call| call.public_address.clone()),
             preview: true,
             relay_only: call.is_some_and(|call| call.ice == IcePolicy::Relay),
         },
@@ -67,7 +69,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
     );
     if let Some(call) = call {
         let _ = commands.send(first_command(&call.target, call.server.as_deref()));
-        runtime.spawn(say_phases(told));
+        runtime.spawn(say_phases(told, call.qr));
     }
     let running = runtime.spawn(engine.run(receiver));
     let closing = commands.clone();
@@ -99,12 +101,15 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
 }
 
 /// A call from the command line says there how it goes, the invite link above all.
-async fn say_phases(mut told: mpsc::UnboundedReceiver<Report>) {
+async fn say_phases(mut told: mpsc::UnboundedReceiver<Report>, qr: bool) {
     while let Some(report) = told.recv().await {
         if let Report::Phase(phase) = report
             && let Some(line) = phase_line(&phase)
         {
             eprintln!("{line}");
+            if let Some(picture) = invite_picture(&phase, qr) {
+                eprint!("{picture}");
+            }
         }
     }
 }

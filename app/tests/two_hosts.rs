@@ -8,33 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use common::SOON;
-use common::netns::{Host, if_possible, may_without};
+use common::lab::lab;
 use common::process::Desktop;
 
 /// From the moment both are in the room, on a machine with two busy cores.
 const UP: Duration = Duration::from_secs(30);
-
-/// Two hosts on one cable, without a gateway: neither has a default route.
-struct Lab {
-    left: Host,
-    right: Host,
-}
-
-impl Lab {
-    fn new() -> Result<Self> {
-        let left = Host::new(&[])?;
-        // Within the user namespace of the first, so that one of them may hand the other its interface.
-        let enter: Vec<String> = if may_without() { vec![] } else { left.enter() };
-        let right = Host::new(&enter)?;
-        left.ip(&format!("link add cable type veth peer name cable netns {}", right.pid()))?;
-        for (host, address) in [(&left, "10.77.0.1/24"), (&right, "10.77.0.2/24")] {
-            host.ip(&format!("address add {address} dev cable"))?;
-            host.ip("link set lo up")?;
-            host.ip("link set cable up")?;
-        }
-        Ok(Self { left, right })
-    }
-}
 
 async fn call_stands(left: &mut Desktop, right: &mut Desktop) -> Result<()> {
     left.sees_and_hears(UP).await?;
@@ -43,11 +21,11 @@ async fn call_stands(left: &mut Desktop, right: &mut Desktop) -> Result<()> {
 
 #[tokio::test]
 async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
-    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
+    let Some(lab) = lab()? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     ensure!(
-        link == "http://10.77.0.1:8080/room/tea",
+        link.starts_with("https://10.77.0.1:8443/room/tea#fp="),
         "the link does not name the host's address: {link}"
     );
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;
@@ -65,7 +43,7 @@ async fn one_hosts_and_the_other_joins_by_the_link() -> Result<()> {
 
 #[tokio::test]
 async fn the_guest_leaves_and_joins_again() -> Result<()> {
-    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
+    let Some(lab) = lab()? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;
@@ -79,7 +57,7 @@ async fn the_guest_leaves_and_joins_again() -> Result<()> {
 
 #[tokio::test]
 async fn the_cable_is_pulled_and_put_back() -> Result<()> {
-    let Some(lab) = if_possible(Lab::new())? else { return Ok(()) };
+    let Some(lab) = lab()? else { return Ok(()) };
     let mut left = Desktop::start(&lab.left.enter(), &["tea"])?;
     let link = left.invite(SOON).await?;
     let mut right = Desktop::start(&lab.right.enter(), &[&link])?;

@@ -1,5 +1,6 @@
 //! The wires over which clients reach the hub, a file each.
 
+pub(crate) mod socketio;
 pub(crate) mod ws;
 
 use std::{net::IpAddr, time::Duration};
@@ -33,6 +34,8 @@ impl Default for Liveness {
 pub enum CarrierKind {
     /// JSON over WebSocket at `/ws`: a broken connection can be resumed.
     WebSocket,
+    /// Socket.IO at `/socket.io/`: whose connection is gone is gone.
+    SocketIo,
 }
 
 impl CarrierKind {
@@ -40,6 +43,7 @@ impl CarrierKind {
     pub fn resumes(self) -> bool {
         match self {
             Self::WebSocket => true,
+            Self::SocketIo => false,
         }
     }
 }

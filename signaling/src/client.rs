@@ -3,6 +3,7 @@
 mod connect;
 mod memory;
 mod task;
+mod trust;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +18,8 @@ use tokio::{
 use crate::{link::ServerUrl, protocol::RoomName, protocol::ServerEvent};
 
 pub use connect::Trouble;
+pub(crate) use connect::{Stream, open};
+pub use trust::Trust;
 
 /// Messages that may wait to be sent.
 const QUEUE: usize = 256;
@@ -29,11 +32,15 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 pub struct ClientOptions {
     /// Which server to connect to.
     pub server: ServerUrl,
+    /// By what the server is recognised, if one speaks with it over TLS.
+    pub trust: Trust,
     /// Which room to enter, each time the connection is up.
     pub room: RoomName,
     /// After so many failed attempts in a row it gives up, unless it has had a seat: then the
     /// call goes on without the server. Never if `None`.
     pub give_up_after: Option<u32>,
+    /// What a closed server wants to hear (`--access-token`).
+    pub access_token: Option<String>,
 }
 
 /// What a client tells, in order. After [`Self::Refused`] the channel ends.

@@ -15,8 +15,16 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    access::AccessToken,
+    admission::ConnectionLimits,
     cluster::{ClusterOptions, RedisUrl},
+    invite::PublicAddress,
+    logging::{LogFormat, LogLevel},
+    origin::AllowedOrigin,
+    proxy::{ForwardedHeader, Network, TrustedProxies},
     room::{HOLD, Limits},
+    state_dir::StateDir,
+    tls::TlsMode,
     token::TokenKey,
     turn::settings::{PortRange, Switch, Transport},
 };
@@ -27,13 +35,58 @@ pub const HTTP_PORT: u16 = 8080;
 /// Keeps rooms in the server alone.
 const MEMORY: &str = "memory";
 
+/// Where the same is served over TLS.
+pub const HTTPS_PORT: u16 = 8443;
+
 /// Everything settled. In the file, names are written with hyphens, as the flags are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// Addresses and ports to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Where keys are kept; see [`Self::state_dir`].
+    /// Connections there may be in all.
+    pub max_connections: usize,
+    /// Connections there may be from one address; of IPv6, from one /64 network.
+    pub max_connections_per_address: usize,
+    /// New connections from one address a second; without limit if 0.
+    pub connection_rate: u32,
+    /// In how many seconds what comes before the first request, each request's head, and its
+    /// body, must be there.
+    pub handshake_seconds: u64,
+    /// Foreign origins whose pages may speak to the server.
+    pub allow_origin: Vec<AllowedOrigin>,
+    /// Proxies that are believed to say who the client is.
+    pub trusted_proxy: Vec<Network>,
+    /// Where in a request they say so.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether their connections begin with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// What a client must present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<AccessToken>,
+    /// A file that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_file: Option<PathBuf>,
+    /// Where to serve metrics to anybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// How to log.
+    pub log_format: LogFormat,
+    /// What to log.
+    pub log_level: LogLevel,
+    /// A folder served in place of the built-in page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PathBuf>,
+    /// How to do TLS; by default `auto` when listening beyond this machine, else `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+    /// Addresses and ports to listen on for TLS; by default those of `listen`, at port 8443.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+    /// Where others reach this server, for links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+    /// Where keys and certificates are kept; see [`Self::state_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// Where rooms are kept: `memory`, or the address of a Redis that many nodes share; see
@@ -92,13 +145,31 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        let connections = ConnectionLimits::default();
         let limits = Limits::default();
         let turn = crate::turn::Limits::default();
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, HTTP_PORT).into()],
+            page: None,
+            tls: None,
+            tls_listen: None,
+            max_connections: connections.total,
+            max_connections_per_address: connections.per_address,
+            connection_rate: connections.rate,
+            handshake_seconds: connections.handshake.as_secs(),
+            allow_origin: Vec::new(),
+            trusted_proxy: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            proxy_protocol: false,
+            access_token: None,
+            access_token_file: None,
+            metrics_listen: None,
+            log_format: LogFormat::default(),
+            log_level: LogLevel::default(),
             state_dir: None,
             rooms: MEMORY.into(),
             token_key_file: None,
+            public_address: None,
             hold: HOLD.as_secs(),
             message_bytes: limits.message_bytes,
             message_rate: limits.message_rate,
@@ -135,7 +206,104 @@ pub struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<SocketAddr>>,
 
-    /// Where keys are kept, so that calls survive a restart [default: $STATE_DIRECTORY, else the
+    /// Connections to take in all [default: 10000]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_CONNECTIONS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+
+    /// Connections to take from one address; of IPv6, from one /64 network [default: 256]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_MAX_CONNECTIONS_PER_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_address: Option<usize>,
+
+    /// New connections to take from one address a second; 0 is no limit [default: 20]
+    #[arg(long, value_name = "NUMBER", env = "VISAVIS_CONNECTION_RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_rate: Option<u32>,
+
+    /// Seconds for what comes before a request, for its head, and for its body [default: 10]
+    #[arg(long, value_name = "SECONDS", env = "VISAVIS_HANDSHAKE_SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_seconds: Option<u64>,
+
+    /// Let pages from this origin use the server too, or from anywhere (*); may be given several
+    /// times
+    #[arg(long, value_name = "ORIGIN", env = "VISAVIS_ALLOW_ORIGIN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_origin: Option<Vec<AllowedOrigin>>,
+
+    /// Believe proxies at this address or in this network who the client is; may be given
+    /// several times
+    #[arg(long, value_name = "NETWORK", env = "VISAVIS_TRUSTED_PROXY", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_proxy: Option<Vec<Network>>,
+
+    /// Where trusted proxies write the client's address [default: x-forwarded-for]
+    #[arg(long, value_name = "HEADER", env = "VISAVIS_FORWARDED_HEADER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarded_header: Option<ForwardedHeader>,
+
+    /// Connections of trusted proxies begin with the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "BOOL", env = "VISAVIS_PROXY_PROTOCOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<bool>,
+
+    /// Serve only clients that present this token; better kept in a file, see below
+    #[arg(long, value_name = "TOKEN", env = "VISAVIS_ACCESS_TOKEN", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<String>,
+
+    /// Serve only clients that present the token in this file
+    #[arg(long, value_name = "FILE", env = "VISAVIS_ACCESS_TOKEN_FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_file: Option<PathBuf>,
+
+    /// Serve metrics and health on a port of their own, to anybody who reaches it; else metrics
+    /// are served on the main port, to this machine only
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_METRICS_LISTEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+
+    /// How to log [default: text]
+    #[arg(long, value_name = "FORMAT", env = "VISAVIS_LOG_FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+
+    /// What to log; RUST_LOG wins [default: info]
+    #[arg(long, value_name = "LEVEL", env = "VISAVIS_LOG_LEVEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+
+    /// A folder served in place of the built-in page; its index.html is at /
+    #[arg(long, value_name = "DIR", env = "VISAVIS_PAGE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PathBuf>,
+
+    /// auto: a certificate of its own making, whose fingerprint links tell; CERT,KEY: two PEM
+    /// files, read again when they change; acme:DOMAIN: from Let's Encrypt; off
+    /// [default: auto when listening beyond this machine, else off]
+    #[arg(long, value_name = "auto|off|CERT,KEY|acme:DOMAIN", env = "VISAVIS_TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMode>,
+
+    /// Address and port to listen on for TLS [default: as --listen, at port 8443]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VISAVIS_TLS_LISTEN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<Vec<SocketAddr>>,
+
+    /// The name or address, with or without port, at which others reach this server: it goes into
+    /// links and into a self-signed certificate [default: this machine's likeliest address]
+    #[arg(long, value_name = "HOST[:PORT]", env = "VISAVIS_PUBLIC_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<PublicAddress>,
+
+    /// Print the invite link as a QR code too, even where standard output is no terminal
+    #[arg(long)]
+    #[serde(skip)]
+    pub qr: bool,
+
+    /// Where keys and certificates are kept, so that links and calls survive a restart [default: $STATE_DIRECTORY, else the
     /// user's data directory]
     #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,6 +498,99 @@ impl ServeArgs {
 }
 
 impl Config {
+    /// How to do TLS.
+    pub fn tls_mode(&self) -> TlsMode {
+        let beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        match &self.tls {
+            Some(mode) => mode.clone(),
+            None if self.listen.iter().any(beyond) => TlsMode::Auto,
+            None => TlsMode::Off,
+        }
+    }
+
+    /// Where to listen for TLS. Port 0, which is any free port, stays 0.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        let secure = |address: &SocketAddr| {
+            let port = if address.port() == 0 { 0 } else { HTTPS_PORT };
+            SocketAddr::new(address.ip(), port)
+        };
+        match &self.tls_listen {
+            Some(addresses) => addresses.clone(),
+            None => {
+                let mut addresses: Vec<SocketAddr> = Vec::new();
+                for address in self.listen.iter().map(secure) {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                addresses
+            }
+        }
+    }
+
+    /// How many connections to take.
+    ///
+    /// # Errors
+    /// Which setting would let nobody in.
+    pub fn connection_limits(&self) -> Result<ConnectionLimits, ConfigError> {
+        for (name, value) in [
+            ("max-connections", self.max_connections),
+            ("max-connections-per-address", self.max_connections_per_address),
+        ] {
+            if value == 0 {
+                return unusable(format!("{name} is 0, which lets nobody in: take 1 or more."));
+            }
+        }
+        if !(1..=3600).contains(&self.handshake_seconds) {
+            let seconds = self.handshake_seconds;
+            return unusable(format!("handshake-seconds is {seconds}: take 1 to 3600."));
+        }
+        Ok(ConnectionLimits {
+            total: self.max_connections,
+            per_address: self.max_connections_per_address,
+            rate: self.connection_rate,
+            handshake: Duration::from_secs(self.handshake_seconds),
+        })
+    }
+
+    /// Which proxies to believe.
+    ///
+    /// # Errors
+    /// When the PROXY protocol is expected of nobody.
+    pub fn trusted_proxies(&self) -> Result<TrustedProxies, ConfigError> {
+        if self.proxy_protocol && self.trusted_proxy.is_empty() {
+            let text = "proxy-protocol needs trusted-proxy: name the network of the proxies that \
+                        speak it.";
+            return unusable(text.into());
+        }
+        Ok(TrustedProxies {
+            networks: self.trusted_proxy.clone(),
+            header: self.forwarded_header,
+            preamble: self.proxy_protocol,
+        })
+    }
+
+    /// What clients must present, if anything; reads the file, if one is named.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn required_token(&self) -> Result<Option<AccessToken>, ConfigError> {
+        match (&self.access_token, &self.access_token_file) {
+            (Some(_), Some(_)) => unusable(
+                "both access-token and access-token-file are given: keep one of them.".into(),
+            ),
+            (Some(token), None) => Ok(Some(token.clone())),
+            (None, None) => Ok(None),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => match AccessToken::parse(&text) {
+                    Ok(token) => Ok(Some(token)),
+                    Err(error) => unusable(format!("{} holds no token. {error}", path.display())),
+                },
+                Err(error) => unusable(format!("cannot read {}: {error}.", path.display())),
+            },
+        }
+    }
+
     /// The shortest limit on messages: a session description must fit.
     const SHORTEST_MESSAGE: usize = 4096;
     /// The longest limit, in bytes, and the longest time to hold a seat, in seconds.
@@ -375,15 +636,7 @@ impl Config {
     /// Where keys are kept: the folder that was named, or systemd's for this service
     /// (`STATE_DIRECTORY`, systemd.exec(5)), or the user's data directory.
     pub fn state_dir(&self) -> Option<PathBuf> {
-        let from_systemd = || {
-            let folders = std::env::var_os("STATE_DIRECTORY")?;
-            std::env::split_paths(&folders).find(|folder| folder.is_absolute())
-        };
-        let from_user = || {
-            let places = directories::ProjectDirs::from("", "", "visavis")?;
-            Some(places.data_local_dir().join("server"))
-        };
-        self.state_dir.clone().or_else(from_systemd).or_else(from_user)
+        self.state_dir.clone().or_else(StateDir::usual)
     }
 
     /// The cluster to be part of, if any.
@@ -420,6 +673,10 @@ impl Config {
     }
 }
 
+fn unusable<T>(text: String) -> Result<T, ConfigError> {
+    Err(ConfigError::Unusable(text))
+}
+
 fn read(path: &Path) -> Result<toml::Table, ConfigError> {
     let path = path.to_owned();
     let text = match std::fs::read_to_string(&path) {
@@ -434,78 +691,4 @@ fn read(path: &Path) -> Result<toml::Table, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listening(address: &str) -> ServeArgs {
-        ServeArgs { listen: Some(vec![address.parse().unwrap()]), ..ServeArgs::default() }
-    }
-
-    fn file(text: &str) -> (tempfile::NamedTempFile, ServeArgs) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let args = ServeArgs { config: Some(file.path().to_owned()), ..ServeArgs::default() };
-        (file, args)
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        assert_eq!(ServeArgs::default().settle().unwrap(), Config::default());
-        let (_file, args) = file("listen = ['127.0.0.1:1']");
-        assert_eq!(args.settle().unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
-        let both = ServeArgs { config: args.config, ..listening("127.0.0.1:2") };
-        assert_eq!(both.settle().unwrap().listen, ["127.0.0.1:2".parse().unwrap()]);
-    }
-
-    #[test]
-    fn where_rooms_are_kept_is_checked_before_anything_starts() {
-        let at = |rooms: &str| Config { rooms: rooms.into(), ..Config::default() };
-        assert!(Config::default().cluster().unwrap().is_none());
-        let options = at("redis://tea.example/2").cluster().unwrap().unwrap();
-        assert_eq!(options.url.server(), "tea.example:6379");
-        let error = at("disk").cluster().expect_err("no address").to_string();
-        assert!(error.contains("redis://HOST:PORT") && error.contains("memory"), "{error}");
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let keyed = |path: &Path| {
-            Config { token_key_file: Some(path.to_owned()), ..at("redis://tea.example") }.cluster()
-        };
-        let error = keyed(file.path()).expect_err("empty").to_string();
-        assert!(error.contains("0 bytes where 32 are needed"), "{error}");
-        std::fs::write(file.path(), [7; 32]).unwrap();
-        assert_eq!(keyed(file.path()).unwrap().unwrap().secret, Some([7; 32]));
-        assert!(keyed(Path::new("/nowhere")).is_err());
-    }
-
-    #[test]
-    fn limits_that_make_no_sense_are_refused_with_what_does() {
-        for (text, range) in [
-            ("message-bytes = 10", "from 4096 to 16777216"),
-            ("message-bytes = 99999999", "from 4096 to 16777216"),
-            ("hold = 4000", "from 0 to 3600"),
-        ] {
-            let (_file, args) = file(text);
-            let error = args.settle().expect_err(text).to_string();
-            assert!(error.contains(range), "{error}");
-        }
-        let (_file, args) = file("hold = 0\nmessage-rate = 0\nstate-dir = '/srv/v'");
-        let config = args.settle().unwrap();
-        assert_eq!((config.hold(), config.limits().message_rate), (Duration::ZERO, 0));
-        assert_eq!(config.state_dir(), Some("/srv/v".into()));
-        assert_eq!(Config::default().limits(), Limits::default());
-    }
-
-    #[test]
-    fn what_is_printed_can_be_read_back() {
-        let config = listening("[::1]:3").settle().unwrap();
-        assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
-    }
-
-    #[test]
-    fn a_setting_that_is_none_is_named_with_its_line() {
-        let (_file, args) = file("listen = []\nlisten-to = 3\n");
-        let error = args.settle().expect_err("unknown").to_string();
-        assert!(error.contains("listen-to") && error.contains("line 2"), "{error}");
-        let missing = ServeArgs { config: Some("/nowhere".into()), ..ServeArgs::default() };
-        assert!(missing.settle().expect_err("missing").to_string().contains("/nowhere"));
-    }
-}
+mod tests;

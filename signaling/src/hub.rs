@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     carrier::Guest,
+    metrics::{Metrics, Present},
     outbox::MAX_KEPT,
     protocol::{ByeReason, ClientEvent, EventError, RoomName, ServerEvent},
     room::{ConnectionId, Counts, Limits, Registry},
@@ -24,7 +25,7 @@ mod task;
 pub(crate) use self::mailbox::Mailbox;
 
 /// Events of one connection whose deliveries may be under way.
-pub(crate) const CREDITS: usize = 32;
+const CREDITS: usize = 32;
 
 /// Deliveries that may wait for a connection. Its own events and its peer's cause at most four
 /// each, besides what a resumed seat missed, so a connection whose queue is full cannot be an
@@ -39,6 +40,7 @@ pub(crate) const INBOX: usize = 256;
 pub(crate) struct Hub {
     inbox: mpsc::Sender<Command>,
     counts: watch::Receiver<Counts>,
+    metrics: Arc<Metrics>,
     limits: Limits,
 }
 
@@ -58,18 +60,22 @@ pub(crate) enum Outbound {
 
 /// A credit shared by the deliveries of one event.
 #[derive(Clone)]
-pub(crate) struct Credit(Arc<dyn Any + Send + Sync>);
+pub(crate) struct Credit {
+    _guard: Arc<dyn Any + Send + Sync>,
+    /// When its event was handed in.
+    pub(crate) received: Instant,
+}
 
 impl Credit {
     /// A credit that gives itself back by dropping `guard`.
     pub(crate) fn new(guard: impl Any + Send + Sync) -> Self {
-        Self(Arc::new(guard))
+        Self { _guard: Arc::new(guard), received: Instant::now() }
     }
 }
 
 impl fmt::Debug for Credit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credit({})", Arc::strong_count(&self.0))
+        f.write_str("Credit")
     }
 }
 
@@ -124,17 +130,21 @@ pub(crate) enum Command {
 
 impl Hub {
     /// Starts the hub's task, which ends after [`Self::stop`] once all connections are closed.
-    pub(crate) fn start(registry: Registry) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn start(
+        registry: Registry,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (counts_out, counts) = watch::channel(Counts::default());
         let limits = registry.limits();
-        (Self { inbox, counts, limits }, task::Task::new(registry, counts_out).run(commands))
+        let task = task::Task::new(registry, counts_out, Arc::clone(&metrics));
+        (Self { inbox, counts, metrics, limits }, task.run(commands))
     }
 
     /// A hub whose carriers speak to `inbox` first, and what `inbox` is to pass on to.
     pub(crate) fn behind(self, inbox: mpsc::Sender<Command>) -> (Self, mpsc::Sender<Command>) {
-        let Self { inbox: hub, counts, limits } = self;
-        (Self { inbox, counts, limits }, hub)
+        let hub = self.inbox.clone();
+        (Self { inbox, ..self }, hub)
     }
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
@@ -148,7 +158,9 @@ impl Hub {
         self.send(Command::Open { guest, outbox, reply }).await?;
         let id = id.await.map_err(|_| Stopped)?;
         let credits = Arc::new(Semaphore::new(CREDITS));
-        Ok((Connection { id, inbox: self.inbox.clone(), credits, open: true }, outbound))
+        let _present = self.metrics.count_client(guest.carrier);
+        let inbox = self.inbox.clone();
+        Ok((Connection { id, inbox, credits, open: true, _present }, outbound))
     }
 
     /// Serves `room` from now on.
@@ -176,6 +188,11 @@ impl Hub {
         self.send(Command::Stop).await
     }
 
+    /// What the server counts.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// How many there are of what, as of the hub's last event.
     pub(crate) fn counts(&self) -> Counts {
         *self.counts.borrow()
@@ -193,6 +210,7 @@ pub(crate) struct Connection {
     inbox: mpsc::Sender<Command>,
     credits: Arc<Semaphore>,
     open: bool,
+    _present: Present,
 }
 
 impl Connection {

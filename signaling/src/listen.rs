@@ -50,6 +50,9 @@ pub enum BindError {
     /// The list was empty.
     #[error("No address to listen on was given.")]
     Nowhere,
+    /// There can be no TLS.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
 }
 
 /// Every interface of the machine, IPv4 and IPv6, as a list for

@@ -1,30 +1,38 @@
 //! The headless server.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use visavis_signaling::cli::{ServeArgs, ServeError, serve};
+use visavis_signaling::{
+    check::check,
+    cli::{ServeArgs, ServeError, serve},
+};
 
 /// Rooms for two: the signaling server of Visavis, with the page for browsers.
-///
-/// RUST_LOG sets what is logged, for instance RUST_LOG=debug.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
     serve: ServeArgs,
+
+    /// Do not serve, but ask a running server whether it is well, and succeed if it is; for
+    /// instance http://127.0.0.1:8080/readyz
+    #[arg(long, value_name = "URL")]
+    check: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    if let Some(url) = &arguments.check {
+        return match check(url) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match serve(&arguments.serve).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

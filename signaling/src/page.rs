@@ -1,6 +1,8 @@
 //! The page, embedded: `index.html` at `/` and `/room/NAME`, its own files at their names, and
 //! nothing else. With the headers that keep it to itself.
 
+mod folder;
+
 use axum::{
     extract::Request,
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
@@ -9,6 +11,7 @@ use axum::{
 };
 use percent_encoding::percent_decode_str;
 
+pub use self::folder::{PageError, PageFolder};
 use crate::protocol::RoomName;
 
 /// One of the page's files.
@@ -60,7 +63,8 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    // A folder of the operator's brings its own.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     response
 }
 

@@ -9,7 +9,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::protocol;
+use crate::{
+    client::{Stream, Trouble, Trust, open},
+    fingerprint::Fingerprint,
+    link::ServerUrl,
+    protocol,
+};
 
 /// For the whole exchange. What is asked is near.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -24,11 +29,15 @@ pub(crate) struct Identity {
     visavis: String,
     /// The version of the room protocol.
     protocol: u32,
+    /// Its TLS port, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls_port: Option<u16>,
 }
 
 impl Identity {
-    pub(crate) fn own() -> Self {
-        Self { visavis: env!("CARGO_PKG_VERSION").into(), protocol: protocol::VERSION }
+    pub(crate) fn own(tls_port: Option<u16>) -> Self {
+        let visavis = env!("CARGO_PKG_VERSION").into();
+        Self { visavis, protocol: protocol::VERSION, tls_port }
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -46,7 +55,12 @@ pub enum Probe {
         version: String,
         /// The version of its room protocol; ours is [`protocol::VERSION`].
         protocol: u32,
+        /// Its TLS port, if it has one.
+        tls_port: Option<u16>,
     },
+    /// A server that cannot be asked, since nobody the system trusts vouches for it. Its key has
+    /// this fingerprint.
+    Unknown(Fingerprint),
     /// Another program.
     SomethingElse,
     /// Nothing, or nothing that can be reached.
@@ -66,18 +80,40 @@ pub async fn probe(address: SocketAddr) -> Probe {
     let Ok(Ok(stream)) = timeout(LIMIT / 2, TcpStream::connect(address)).await else {
         return Probe::Nothing;
     };
-    match timeout(LIMIT / 2, ask(stream, address)).await {
-        Ok(Some(Identity { visavis, protocol })) => Probe::Visavis { version: visavis, protocol },
+    answer(Box::new(stream), &address.to_string(), LIMIT / 2).await
+}
+
+/// Asks what is at `server`, over TLS if its address says so; takes two seconds at most.
+pub async fn probe_server(server: &ServerUrl, trust: Trust) -> Probe {
+    match timeout(LIMIT / 2, open(server, trust)).await {
+        Ok(Ok(stream)) => answer(stream, &server.authority(), LIMIT / 2).await,
+        Ok(Err(Trouble::UnknownCertificate { fingerprint, .. })) => Probe::Unknown(fingerprint),
+        Ok(Err(
+            Trouble::NotVisavis(_)
+            | Trouble::WrongCertificate(_)
+            | Trouble::ChangedCertificate { .. }
+            | Trouble::BadCertificate { .. },
+        )) => Probe::SomethingElse,
+        Ok(Err(_)) | Err(_) => Probe::Nothing,
+    }
+}
+
+async fn answer(stream: Box<dyn Stream>, host: &str, limit: Duration) -> Probe {
+    match timeout(limit, ask(stream, host)).await {
+        Ok(Some(Identity { visavis, protocol, tls_port })) => {
+            Probe::Visavis { version: visavis, protocol, tls_port }
+        }
         _ => Probe::SomethingElse,
     }
 }
 
-async fn ask(mut stream: TcpStream, address: SocketAddr) -> Option<Identity> {
+async fn ask(mut stream: Box<dyn Stream>, host: &str) -> Option<Identity> {
     // HTTP/1.0, so that the answer ends with the connection and is not in chunks.
-    let request = format!("GET /visavis HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let request = format!("GET /visavis HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.ok()?;
+    // A TLS stream may end without saying so; what was read decides.
+    let _ = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await;
     read_identity(&answer)
 }
 
@@ -97,11 +133,11 @@ mod tests {
 
     #[test]
     fn only_an_identification_is_taken_for_one() {
-        let own = Identity::own().to_text();
+        let own = Identity::own(Some(8443)).to_text();
         let answer = |status: &str, body: &str| {
             read_identity(format!("HTTP/1.0 {status}\r\nA: b\r\n\r\n{body}").as_bytes())
         };
-        assert_eq!(answer("200 OK", &own), Some(Identity::own()));
+        assert_eq!(answer("200 OK", &own), Some(Identity::own(Some(8443))));
         assert_eq!(answer("404 Not Found", &own), None);
         assert_eq!(answer("200 OK", "<html>"), None);
         assert_eq!(read_identity(b"SSH-2.0-OpenSSH_9.2\r\n"), None);

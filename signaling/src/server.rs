@@ -1,12 +1,21 @@
 //! The server: listening sockets, tasks, an orderly end. Knows nothing of what rooms do.
 
 mod accept;
+mod entrance;
+mod gate;
+mod guard;
+mod health;
+mod options;
+mod redirect;
 mod routes;
+mod silence;
+mod stream;
+mod write_deadline;
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -17,19 +26,30 @@ use tokio::{
     time::timeout,
 };
 
-use self::routes::Routes;
-use crate::{
-    carrier::Liveness,
-    cluster::Cluster,
-    hub::Hub,
-    ice_servers::{IceServerProvider, NoIceServers},
-    listen::{self, BindError},
-    protocol::RoomName,
-    room::{Counts, HOLD, Limits, Registry, RoomOptions, RoomPolicy},
-    state_dir::StateDir,
-    token::TokenKey,
-    turn::{TurnOptions, TurnServer, TurnStats},
+use self::{
+    accept::Security,
+    entrance::Entrance,
+    gate::Gate,
+    guard::Guard,
+    health::{Audience, Health},
+    redirect::SecurePort,
+    routes::Routes,
 };
+use crate::{
+    carrier::socketio,
+    fingerprint::Fingerprint,
+    hub::Hub,
+    listen::{self, BindError},
+    metrics::{Metrics, TurnFigures},
+    protocol::RoomName,
+    room::{Counts, Registry, RoomOptions},
+    state_dir::StateDir,
+    tls::Tls,
+    token::TokenKey,
+    turn::{TurnServer, TurnStats},
+};
+
+pub use self::{health::Readiness, options::ServerOptions};
 
 /// When the server stops, what waits for a connection may take so long to be written, and the
 /// connection to end.
@@ -38,72 +58,27 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Keeps the key of the tokens with which clients take their seats back.
 const RESUME_KEY: &str = "resume.key";
 
-/// What a server is to be.
-#[derive(Clone)]
-pub struct ServerOptions {
-    /// Where to listen; see [`all_interfaces`](crate::all_interfaces). Addresses with port 0
-    /// share one free port.
-    pub listen: Vec<SocketAddr>,
-    /// Which rooms to serve.
-    pub rooms: RoomPolicy,
-    /// When a connection counts as dead.
-    pub liveness: Liveness,
-    /// How much one client, or one address, may ask for.
-    pub limits: Limits,
-    /// How long a seat is held for a client whose connection broke; not at all if zero. For as
-    /// long after its start the server sets up again rooms it had before.
-    pub hold: Duration,
-    /// Where to keep what must outlive the server. Without, no client finds its seat again after
-    /// a restart.
-    pub state_dir: Option<StateDir>,
-    /// Hands out STUN and TURN servers, unless [`Self::turn`] does.
-    pub ice: Arc<dyn IceServerProvider>,
-    /// Makes this server one of many.
-    pub cluster: Option<Cluster>,
-    /// Relays for those who cannot reach each other.
-    pub turn: Option<TurnOptions>,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            listen: Vec::new(),
-            rooms: RoomPolicy::default(),
-            liveness: Liveness::default(),
-            limits: Limits::default(),
-            hold: HOLD,
-            state_dir: None,
-            ice: Arc::new(NoIceServers),
-            cluster: None,
-            turn: None,
-        }
-    }
-}
-
-impl fmt::Debug for ServerOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerOptions")
-            .field("listen", &self.listen)
-            .field("rooms", &self.rooms)
-            .field("liveness", &self.liveness)
-            .field("limits", &self.limits)
-            .field("hold", &self.hold)
-            .field("cluster", &self.cluster)
-            .field("state_dir", &self.state_dir)
-            .field("turn", &self.turn)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A server that has its port and waits for [`Self::run`].
 pub struct Server {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     hub: Hub,
     hub_task: JoinSet<()>,
-    liveness: Liveness,
+    routes: Routes,
+    all_ended: mpsc::Receiver<()>,
     healthy: watch::Receiver<bool>,
+    entrance: Arc<Entrance>,
+    metrics_listener: Option<TcpListener>,
+    tls: Option<Secure>,
     turn: Option<TurnServer>,
+}
+
+/// The part that does TLS.
+struct Secure {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    handshake_within: Duration,
+    tls: Tls,
 }
 
 /// Steers a running server. Cheap to clone.
@@ -111,6 +86,8 @@ pub struct Server {
 pub struct ServerHandle {
     hub: Hub,
     healthy: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
 }
 
 /// The server has stopped.
@@ -122,19 +99,43 @@ impl Server {
     /// Takes the port. Clients that connect from now on are served once [`Self::run`] runs.
     ///
     /// # Errors
-    /// Which address could not be had, why, and what to do.
+    /// Which address could not be had, or which file not be used, why, and what to do.
     // `async` because it needs the runtime, and name look-ups may come.
     #[allow(clippy::unused_async)]
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
+        // First what may be wrong in the operator's files, before any port is taken.
+        let tls = Tls::prepare(&options.tls, options.state_dir.as_ref())?;
         let listeners = listen::bind(&options.listen)?;
-        let addresses =
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let turn = options.turn.map(TurnServer::bind).transpose();
-        let turn = turn.map_err(|error| BindError::Turn(Box::new(error)))?;
+        let addresses = addresses_of(&listeners);
+        let tls = match tls {
+            Some(tls) => {
+                let listeners = listen::bind(&options.tls.listen)?;
+                let addresses = addresses_of(&listeners);
+                let handshake_within = options.tls.handshake_within;
+                Some(Secure { listeners, addresses, handshake_within, tls })
+            }
+            None => None,
+        };
+        let metrics_listener = match options.metrics_listen {
+            Some(address) => listen::bind(&[address])?.pop(),
+            None => None,
+        };
+        let turn = options.turn.map(|mut turn| {
+            turn.tls = tls.as_ref().map(|secure| secure.tls.acceptor.clone());
+            // Only browsers' own authorities make a relay over TLS of use to them.
+            turn.tls_is_verifiable = options.tls.mode.is_verifiable();
+            TurnServer::bind(turn)
+        });
+        let turn = turn.transpose().map_err(|error| BindError::Turn(Box::new(error)))?;
         let ice = match &turn {
             Some(turn) => Arc::new(turn.ice_servers()),
             None => options.ice,
         };
+        let metrics = Arc::new(Metrics::new());
+        if let Some(turn) = &turn {
+            let stats = turn.stats();
+            metrics.watch_turn(move || figures(&stats));
+        }
         let rooms = RoomOptions {
             policy: options.rooms,
             limits: options.limits,
@@ -147,20 +148,77 @@ impl Server {
             },
             ice,
         };
-        let (hub, task) = Hub::start(Registry::with(rooms, rand::random()));
+        let registry = Registry::with(rooms, rand::random());
+        let (hub, task) = Hub::start(registry, Arc::clone(&metrics));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
+        let readiness: Arc<Readiness> = Arc::default();
         let (hub, healthy) = match options.cluster {
-            Some(cluster) => cluster.join(hub, options.hold, &mut hub_task),
+            Some(cluster) => {
+                let (hub, healthy) = cluster.join(hub, options.hold, &mut hub_task);
+                hub_task.spawn(tell_readiness(healthy.clone(), Arc::clone(&readiness)));
+                (hub, healthy)
+            }
             None => (hub, watch::channel(true).1),
         };
-        let liveness = options.liveness;
-        Ok(Self { listeners, addresses, hub, hub_task, liveness, healthy, turn })
+        let (connections, liveness) = (options.connections, options.liveness);
+        let gate = Gate::new(connections, Arc::clone(&metrics));
+        let proxies = Arc::new(options.proxies);
+        let entrance = Entrance::new(
+            Arc::clone(&gate),
+            Arc::clone(&proxies),
+            Arc::clone(&metrics),
+            connections.handshake,
+            liveness,
+        );
+        let guard = Arc::new(Guard {
+            proxies,
+            origins: options.origins,
+            token: options.access_token,
+            body_within: connections.handshake,
+            metrics: Arc::clone(&metrics),
+        });
+        let audience = match metrics_listener {
+            Some(_) => Audience::Nobody,
+            None => Audience::ThisMachine,
+        };
+        let health = Health { readiness, metrics, gate, hub: hub.clone(), audience };
+        let (alive, all_ended) = mpsc::channel(1);
+        let socketio = socketio::Carrier::new(hub.clone(), liveness, &alive);
+        let tls_port =
+            tls.as_ref().and_then(|secure| secure.addresses.first()).map(SocketAddr::port);
+        let (hub_here, page) = (hub.clone(), options.page);
+        let routes =
+            Routes { hub: hub_here, liveness, guard, health, socketio, page, tls_port, alive };
+        Ok(Self {
+            listeners,
+            addresses,
+            hub,
+            hub_task,
+            routes,
+            all_ended,
+            healthy,
+            entrance,
+            metrics_listener,
+            tls,
+            turn,
+        })
     }
 
     /// Where the server listens, ports included.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the server listens for TLS, ports included; empty without TLS.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        self.tls.as_ref().map_or(&[], |secure| &secure.addresses)
+    }
+
+    /// What links have to tell so that the server is recognised: of its key, where its
+    /// certificate is self-signed.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tls.as_ref().and_then(|secure| secure.tls.fingerprint)
     }
 
     /// Where the relay listens, if there is one.
@@ -173,40 +231,114 @@ impl Server {
         self.turn.as_ref().map(TurnServer::stats)
     }
 
+    /// Where `/metrics` is served, if on a port of its own.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_listener.as_ref()?.local_addr().ok()
+    }
+
     /// A handle to steer the server with.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { hub: self.hub.clone(), healthy: self.healthy.clone() }
+        let Health { metrics, readiness, .. } = self.routes.health.clone();
+        let healthy = self.healthy.clone();
+        ServerHandle { hub: self.hub.clone(), healthy, metrics, readiness }
     }
 
     /// Serves until `shutdown` resolves. Then takes no one in, tells everyone “server
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
     /// returns, after five seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, hub, mut hub_task, liveness, turn, .. } = self;
-        let (alive, mut all_ended) = mpsc::channel(1);
-        let routes = Routes { hub: hub.clone(), liveness, alive };
+        let Self {
+            listeners, hub, mut hub_task, routes, mut all_ended, entrance, tls, turn, ..
+        } = self;
+        let readiness = Arc::clone(&routes.health.readiness);
+        let sessions = routes.socketio.clone();
+        // Both are dropped, and with that ended, when this function returns.
+        let (mut operators, mut upkeep) = (JoinSet::new(), JoinSet::new());
+        let (_open, open) = watch::channel(false);
+        if let Some(listener) = self.metrics_listener {
+            let health = Health { audience: Audience::Anybody, ..routes.health.clone() };
+            let (router, entrance) =
+                (health::router(health), Entrance::for_operators(entrance.handshake));
+            operators.spawn(accept::accept(listener, Security::Plain, router, entrance, open));
+        }
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let serve = |listener, security, secure| {
+            let router = routes::router(routes.clone(), secure);
+            accept::accept(listener, security, router, Arc::clone(&entrance), stopping.clone())
+        };
         for listener in listeners {
-            let router = routes::router(routes.clone());
-            tasks.spawn(accept::accept(listener, router, stopping.clone()));
+            let secure = routes.tls_port.zip(listener.local_addr().ok());
+            let secure = secure.map(|(port, local)| SecurePort { port, local });
+            tasks.spawn(serve(listener, Security::Plain, secure));
+        }
+        if let Some(Secure { listeners, handshake_within, tls, .. }) = tls {
+            for listener in listeners {
+                let security = Security::Tls(tls.acceptor.clone(), handshake_within);
+                tasks.spawn(serve(listener, security, None));
+            }
+            upkeep.spawn(tls.upkeep);
         }
         if let Some(turn) = turn {
             tasks.spawn(turn.run(stopping.clone()));
         }
         drop((routes, stopping));
         shutdown.await;
+        readiness.drain();
         // A hub that is gone already has nothing to close.
         let _ = hub.stop().await;
         let _ = stop.send(true);
         let ended = async {
+            // Ends when the last connection is closed.
+            while hub_task.join_next().await.is_some() {}
+            sessions.close().await;
             while tasks.join_next().await.is_some() {}
             // Ends when the last connection drops its sender; nothing is ever sent.
             all_ended.recv().await;
-            while hub_task.join_next().await.is_some() {}
         };
         if timeout(DRAIN_WITHIN, ended).await.is_err() {
             tracing::info!("some connections did not end in time and were cut");
+        }
+    }
+}
+
+/// The relay's counters as `/metrics` tells them.
+fn figures(stats: &TurnStats) -> TurnFigures {
+    let now = |counter: &AtomicU64| counter.load(Relaxed);
+    TurnFigures {
+        allocations: now(&stats.allocations),
+        streams: now(&stats.streams),
+        allocated: now(&stats.allocations_made),
+        refused: vec![
+            ("forged", now(&stats.refused_forged)),
+            ("expired", now(&stats.refused_expired)),
+            ("peer", now(&stats.refused_peers)),
+            ("user-quota", now(&stats.refused_user_quota)),
+            ("address-quota", now(&stats.refused_address_quota)),
+            ("capacity", now(&stats.refused_capacity)),
+        ],
+        dropped: vec![
+            ("bandwidth", now(&stats.dropped_bandwidth)),
+            ("unpermitted", now(&stats.dropped_unpermitted)),
+            ("slow-client", now(&stats.dropped_slow_client)),
+        ],
+        bytes_to_peers: now(&stats.bytes_to_peers),
+        bytes_to_clients: now(&stats.bytes_to_clients),
+    }
+}
+
+fn addresses_of(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// Tells readiness whether Redis answers, until the router ends.
+async fn tell_readiness(mut healthy: watch::Receiver<bool>, readiness: Arc<Readiness>) {
+    loop {
+        let is_up = *healthy.borrow_and_update();
+        let state = if is_up { Ok(()) } else { Err("no answer".to_owned()) };
+        readiness.set_dependency("redis", state);
+        if healthy.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -251,8 +383,18 @@ impl ServerHandle {
         self.hub.disallow(room).await.map_err(|_| ServerStopped)
     }
 
-    /// Whether clients should be sent here: in a cluster, whether the other nodes can be
-    /// reached; else always.
+    /// What the server counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether the server should be sent new clients: to be told of dependencies, or to let it
+    /// drain before it is stopped.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Whether the other nodes of a cluster can be reached; always true without one.
     pub fn healthy(&self) -> watch::Receiver<bool> {
         self.healthy.clone()
     }

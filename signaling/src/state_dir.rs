@@ -26,12 +26,28 @@ impl StateDir {
         Ok(Self { path })
     }
 
+    /// The place that is named by `VISAVIS_STATE_DIR`, or by the service manager (systemd's
+    /// `STATE_DIRECTORY`, systemd.exec(5)), or is the platform's own for this user; `None` for a user without a home.
+    pub fn usual() -> Option<PathBuf> {
+        let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+        if let Some(path) = named("VISAVIS_STATE_DIR") {
+            return Some(path.into());
+        }
+        let from_systemd = named("STATE_DIRECTORY")
+            .and_then(|paths| std::env::split_paths(&paths).find(|folder| folder.is_absolute()));
+        from_systemd.or_else(|| {
+            let places = directories::ProjectDirs::from("", "", "visavis")?;
+            Some(places.data_local_dir().join("server"))
+        })
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file `name` holds; where it is missing it is made from what `make` returns.
+    /// What the file `name` holds; where it is missing it is made from what `make` returns. Of
+    /// two programs that do so at once, both get what the first one made.
     ///
     /// # Errors
     /// What the system says.
@@ -43,8 +59,13 @@ impl StateDir {
         match fs::read(self.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let bytes = make();
-                self.write(name, &bytes)?;
-                Ok(bytes)
+                match self.beside(&bytes)?.persist_noclobber(self.path.join(name)) {
+                    Ok(_) => Ok(bytes),
+                    Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => {
+                        fs::read(self.path.join(name))
+                    }
+                    Err(error) => Err(error.error),
+                }
             }
             result => result,
         }
@@ -55,10 +76,16 @@ impl StateDir {
     /// # Errors
     /// What the system says.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-        io::Write::write_all(&mut file, bytes)?;
+        let file = self.beside(bytes)?;
         file.persist(self.path.join(name)).map_err(|error| error.error)?;
         Ok(())
+    }
+
+    /// A complete file that has yet to get its name; only its owner may read it.
+    fn beside(&self, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        io::Write::write_all(&mut file, bytes)?;
+        Ok(file)
     }
 }
 

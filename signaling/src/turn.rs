@@ -64,7 +64,7 @@ pub struct TurnOptions {
     pub allow: Vec<IpNet>,
     /// How much anyone gets.
     pub limits: Limits,
-    /// Speaks TLS on the TCP port.
+    /// Speaks TLS on the TCP port; may be the one for HTTPS.
     pub tls: Option<TlsAcceptor>,
     /// Whether browsers can verify the certificate: else they are not told of TLS.
     pub tls_is_verifiable: bool,
@@ -160,6 +160,7 @@ impl TurnServer {
         }
         let plain = options.transports.contains(&Transport::Tcp);
         let tls = options.tls.filter(|_| options.transports.contains(&Transport::Tls));
+        let tls = tls.map(|tls| without_alpn(&tls));
         for listener in tcp {
             tasks.spawn(stream::accept(Arc::clone(&service), listener, plain, tls.clone()));
         }
@@ -169,6 +170,14 @@ impl TurnServer {
         tasks.shutdown().await;
         service.close_all();
     }
+}
+
+/// The acceptor may be the one for HTTPS: TURN is another protocol (RFC 7443), and a client that
+/// names it would be refused.
+fn without_alpn(tls: &TlsAcceptor) -> TlsAcceptor {
+    let mut config = rustls::ServerConfig::clone(tls.config());
+    config.alpn_protocols.clear();
+    Arc::new(config).into()
 }
 
 /// Which addresses may be reached, as far as the options say.

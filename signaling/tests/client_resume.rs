@@ -18,7 +18,7 @@ use line::Line;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::timeout};
 use visavis_signaling::{
-    Client, ClientHandle, ClientOptions, ClientUpdate, Limits, ServerOptions,
+    Client, ClientHandle, ClientOptions, ClientUpdate, Limits, ServerOptions, Trust,
     client::Trouble,
     protocol::{ByeReason, ServerEvent},
 };
@@ -31,7 +31,13 @@ struct App {
 impl App {
     fn start(server: SocketAddr) -> Self {
         let room = "tea".parse().unwrap();
-        let options = ClientOptions { server: server.into(), room, give_up_after: None };
+        let options = ClientOptions {
+            server: server.into(),
+            room,
+            give_up_after: None,
+            trust: Trust::default(),
+            access_token: None,
+        };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
     }

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 use visavis_signaling::{
-    Client, ClientHandle, ClientOptions, ClientUpdate, Limits, ServerOptions,
+    Client, ClientHandle, ClientOptions, ClientUpdate, Limits, ServerOptions, Trust,
     cluster::{Cluster, ClusterOptions, ClusterTimes, lease::LeaseTimes, link::LinkTimes},
     protocol::ServerEvent,
 };
@@ -306,7 +306,13 @@ async fn two_apps_behind_a_load_balancer_outlive_the_owner_of_their_room() {
     let through_b = balance(vec![b.address], &mut tasks).await;
     let app = |server: SocketAddr| {
         let room = "tea".parse().unwrap();
-        Client::start(ClientOptions { server: server.into(), room, give_up_after: None })
+        Client::start(ClientOptions {
+            server: server.into(),
+            room,
+            give_up_after: None,
+            access_token: None,
+            trust: Trust::default(),
+        })
     };
     let ready = async |updates: &mut mpsc::Receiver<ClientUpdate>| {
         while !matches!(

@@ -61,7 +61,6 @@ async fn nothing_else_is_served() {
         "//evil.example/%2e%2e",
         "/room/%2e%2e",
         "/web/",
-        "/socket.io/",
         "/INDEX.HTML",
     ] {
         let answer = server.request("GET", path).await;
@@ -105,7 +104,10 @@ async fn what_is_no_http_is_answered_and_ended() {
 async fn a_probe_tells_a_server_from_something_else_and_from_nothing() {
     let server = Running::start().await;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    assert_eq!(probe(server.address).await, Probe::Visavis { version, protocol: 1 });
+    assert_eq!(
+        probe(server.address).await,
+        Probe::Visavis { version, protocol: 1, tls_port: None }
+    );
     let address = server.address;
     server.stop().await;
     assert_eq!(probe(address).await, Probe::Nothing);

@@ -17,7 +17,7 @@ async fn strict_server() -> Running {
         answer_within: Duration::from_secs(1),
         write_within: Duration::from_secs(1),
     };
-    // The talker below says more than a client may.
+    // A talkative peer is no abuser here.
     let limits = Limits { message_rate: 0, ..Limits::default() };
     Running::with(ServerOptions { liveness, limits, ..ServerOptions::default() }).await
 }

@@ -5,6 +5,8 @@ use visavis_signaling::RoomName;
 
 #[path = "../fuzz/cluster.rs"]
 mod cluster;
+#[path = "../fuzz/proxies.rs"]
+mod proxies;
 #[path = "../fuzz/rooms.rs"]
 mod rooms;
 #[path = "../fuzz/token.rs"]
@@ -24,6 +26,34 @@ const FRAMES: [&str; 10] = [
     "Stra\u{df}e-\u{130}stanbul_\u{3a3}.\u{8336}",
     "e\u{301}\u{345}\u{1fb3}\u{390}\u{fb01}",
 ];
+
+const BEFORE_REQUESTS: [&[u8]; 8] = [
+    b"PROXY TCP4 198.51.100.1 10.0.0.1 4711 80\r\n",
+    b"PROXY TCP6 2001:db8::1 ::1 4711 80\r\n",
+    b"PROXY UNKNOWN\r\nGET /",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc6\x33\x64\x01\x0a\0\0\x01\x12\x67\0\x50",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8",
+    b"for=\"[2001:db8::1]:_x\";proto=https;host=\"a\\\"b\", for=192.0.2.1:80",
+    b"https://tea.example:8443\ntea.example:8443",
+    b"https://friend.example",
+];
+
+#[test]
+fn whatever_passes_for_a_proxy_breaks_nothing() {
+    let mut rng = StdRng::seed_from_u64(0x9ab);
+    for round in 0..20_000 {
+        let mut data = BEFORE_REQUESTS[round % BEFORE_REQUESTS.len()].to_vec();
+        for _ in 0..rng.random_range(0..6) {
+            mutate(&mut data, &mut rng);
+        }
+        proxies::check(&data);
+    }
+    for _ in 0..3_000 {
+        let mut data = vec![0; rng.random_range(0..300)];
+        rng.fill(data.as_mut_slice());
+        proxies::check(&data);
+    }
+}
 
 #[test]
 fn any_bytes_are_a_text_frame_or_a_clear_error() {

@@ -1,5 +1,6 @@
 // The start: which room the address names, lobby or call, keys, and coming back after a reload.
 
+import { fragment, withToken } from '/access.js';
 import { Call } from '/call.js';
 import { Lobby } from '/lobby.js';
 import { Sources } from '/media.js';
@@ -25,10 +26,10 @@ function enter(room) {
   call?.hangUp();
   lobby.hide();
   const path = `/room/${encodeURIComponent(room)}`;
-  if (location.pathname !== path) history.pushState(null, '', path);
+  if (location.pathname !== path) history.pushState(null, '', path + fragment());
   remember(room);
   const url = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`;
-  call = new Call(url, room, Lobby.name(), sources);
+  call = new Call(withToken(url), room, Lobby.name(), sources);
   call.addEventListener('change', callChanged);
   view.show(call);
   call.open();

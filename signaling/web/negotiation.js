@@ -113,7 +113,8 @@ export class Negotiation {
 
   #offerFirst() {
     if (!this.#initiator || !this.#met || !this.#settled || !this.#peerSpoke || this.#peer) return;
-    this.#offer(this.#open(this.#newCall(), true));
+    // The tutorial's shapes for whoever does not say `hello`.
+    this.#offer(this.#open(this.#peerIsOurs ? this.#newCall() : undefined, true));
   }
 
   #open(call, offering) {

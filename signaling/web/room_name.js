@@ -20,14 +20,20 @@ export function roomOfPath(path) {
   }
 }
 
+/** A link to a room elsewhere: with the server's fingerprint and its access token, if it told them. */
+export function inviteLink({ origin, hash }, room) {
+  const kept = hash.slice(1).split('&').filter((part) => /^(fp=[\w-]{43}|token=[\w.~-]{8,256})$/.test(part));
+  return `${origin}/room/${encodeURIComponent(room)}${kept.length ? `#${kept.join('&')}` : ''}`;
+}
+
 /** What was typed into the room field: a name, a link to this server, or a link to another one. */
 export function parseRoom(typed, origin) {
-  if (/^https?:\/\//i.test(typed.trim())) {
+  if (/^(https?|visavis):\/\//i.test(typed.trim())) {
     try {
-      const url = new URL(typed.trim());
+      const url = new URL(typed.trim().replace(/^visavis:/i, 'https:'));
       const room = roomOfPath(url.pathname);
       if (!room) return null;
-      return url.origin === origin ? { room } : { elsewhere: `${url.origin}/room/${encodeURIComponent(room)}` };
+      return url.origin === origin ? { room } : { elsewhere: inviteLink(url, room) };
     } catch {
       return null;
     }

@@ -89,7 +89,9 @@ export class Signaling {
     this.#retryTimer = 0;
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
+    let opened = false;
     socket.onopen = () => {
+      opened = true;
       this.#pingedAt = 0;
       this.#pingTimer = setInterval(() => this.#beat(socket), PING_MS);
       this.#onLine(true);
@@ -101,7 +103,21 @@ export class Signaling {
       this.#pingedAt = 0;
       this.#read(data);
     };
-    socket.onclose = () => this.#down(socket);
+    socket.onclose = () => {
+      this.#down(socket);
+      if (!opened) this.#askWhy();
+    };
+  }
+
+  /** A page is not told why a WebSocket was refused; a plain request to the same address is. */
+  async #askWhy() {
+    try {
+      const answer = await fetch(this.#url.replace(/^ws/, 'http'), { cache: 'no-store' });
+      if (this.#closed || (answer.status !== 401 && answer.status !== 403)) return;
+      this.#onEvent({ type: 'error', code: 'access-denied', message: (await answer.text()).trim() });
+    } catch {
+      // The server cannot be reached at all, which is known already.
+    }
   }
 
   /** The line is down: try again, ever slower, with chance so that a restarted server is not stormed. */

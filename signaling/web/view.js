@@ -1,5 +1,6 @@
 // The call on the screen: paints a Call and our Sources, and says what was pressed. Decides nothing.
 
+import { fragment } from '/access.js';
 import { stored } from '/media.js';
 import { problemWords, text } from '/text.js';
 
@@ -65,7 +66,7 @@ export class CallView {
     this.#blocked = false;
     call.addEventListener('change', () => this.render());
     $('call').hidden = false;
-    $('link').value = `${location.origin}/room/${encodeURIComponent(call.room)}`;
+    $('link').value = `${location.origin}/room/${encodeURIComponent(call.room)}${fragment()}`;
     document.title = `${call.room} · Visavis`;
     const speaker = stored('speaker');
     if (speaker) $('remoteVideo').setSinkId?.(speaker).catch(() => {}); // unplugged since: the default plays

@@ -1,6 +1,7 @@
 //! What can happen to a call.
 
 use visavis_media::peer::PeerEvent;
+use visavis_signaling::client::Trouble;
 use visavis_signaling::protocol::ServerEvent;
 
 use super::ConnectionId;
@@ -40,6 +41,8 @@ pub enum Input {
     ServerLost(String),
     /// The server cannot be used at all.
     ServerRefused(String),
+    /// The server is not the one it should be, or cannot prove it.
+    ServerUntrusted(Trouble),
     /// Camera and microphone are there, or known to be absent.
     SourcesSettled,
     /// What is switched on here.

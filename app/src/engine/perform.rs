@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use visavis_media::peer::{Ice, IceServer, PeerError};
 use visavis_media::pipeline::video_receive::PictureSink;
 use visavis_media::session::Session;
-use visavis_signaling::{BindError, CallLink, Client, ClientOptions, RoomName, ServerUrl};
+use visavis_signaling::{BindError, Client, ClientOptions, RoomName, ServerUrl, Trust};
 
 use super::{Engine, Event, Report};
 use crate::call::{ConnectionId, Effect, Input};
@@ -113,12 +113,12 @@ impl Engine {
         self.hostings += 1;
         let (hosting, events) = (self.hostings, self.events.clone());
         let mut leaving = std::mem::take(&mut self.leaving);
-        let may_join = self.join_running_server;
+        let (may_join, public) = (self.join_running_server, self.public_address.clone());
         tokio::spawn(async move {
             // The last call's port is free once its server has stopped.
             while leaving.join_next().await.is_some() {}
-            let hosted = host::host(&room, may_join).await;
-            let _ = events.send(Event::Hosted(hosting, room, hosted));
+            let hosted = host::host(&room, may_join, public).await;
+            let _ = events.send(Event::Hosted(hosting, hosted));
         });
         None
     }
@@ -127,7 +127,6 @@ impl Engine {
     pub(super) fn hosted(
         &mut self,
         hosting: u64,
-        room: RoomName,
         hosted: Result<Hosted, BindError>,
     ) -> Option<Input> {
         let wanted = hosting == self.hostings && matches!(self.call.phase(), Phase::Joining { .. });
@@ -147,11 +146,10 @@ impl Engine {
                 self.hosting = Some(hosting);
                 Some(Input::Hosted { server, invite: Some(invite) })
             }
-            Ok(Hosted::Elsewhere(server)) => {
+            Ok(Hosted::Elsewhere(server, invite)) => {
                 let said = format!("a Visavis server runs at {server} already: joining there");
                 let _ = self.reports.send(Report::Said(said));
-                let invite = CallLink::new(server.clone(), room).to_string();
-                Some(Input::Hosted { server: server.to_string(), invite: Some(invite) })
+                Some(Input::Hosted { server: server.to_string(), invite: Some(invite.to_string()) })
             }
             Err(error) => Some(Input::HostFailed(error.to_string())),
         }
@@ -173,7 +171,12 @@ impl Engine {
             Ok(both) => both,
             Err(reason) => return Some(Input::ServerRefused(reason)),
         };
-        let options = ClientOptions { server, room, give_up_after: self.give_up_after };
+        let trust = Trust {
+            pinned: self.pinned,
+            remembered: self.settings.trusted.get(&server.to_string()).copied(),
+        };
+        let give_up_after = self.give_up_after;
+        let options = ClientOptions { server, trust, room, give_up_after, access_token: None };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;

@@ -8,6 +8,7 @@ use eframe::egui::{
 use super::address::{ROOM_LIMIT, Target, server_address, valid_room};
 use super::icons::Icon;
 use super::recent::recent_ui;
+use super::stranger::stranger_ui;
 use super::video::{Fit, Paint};
 use super::widgets::{self, Look, Weight};
 use super::{Local, bar, settings, theme};
@@ -180,6 +181,9 @@ fn preview_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local, tallest: f32)
 
 /// The right-hand column.
 fn form_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> {
+    if let Some(stranger) = &snapshot.stranger {
+        return stranger_ui(ui, stranger, local.words);
+    }
     let words = local.words;
     let width = ui.available_width();
     let mut commands = Vec::new();

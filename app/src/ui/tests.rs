@@ -8,10 +8,13 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use visavis_media::devices::{Device, DeviceList};
 use visavis_media::frame::FramePool;
+use visavis_signaling::Fingerprint;
 
 use super::{Window, WindowInit};
 use crate::settings::{RecentRoom, Settings};
-use crate::snapshot::{Command, DeviceState, Notice, Peer, Phase, Pictures, Shared, Snapshot};
+use crate::snapshot::{
+    Command, DeviceState, Notice, Peer, Phase, Pictures, Shared, Snapshot, Stranger,
+};
 use crate::text::{Language, Words};
 
 /// A window without a screen, what it was told, and what it asked for.
@@ -464,6 +467,26 @@ fn the_language_is_switched_and_every_view_speaks_it() {
     });
     assert!(stage.sees(here.hang_up) && stage.sees(here.encrypted));
     assert!(stage.sees(here.peer_camera_off));
+}
+
+fn before_a_stranger() -> Snapshot {
+    let fingerprint = Fingerprint::of_public_key(b"a key");
+    let server = "https://10.0.0.2:8443".to_owned();
+    Snapshot { stranger: Some(Stranger { server, fingerprint }), ..in_lobby() }
+}
+
+#[test]
+fn an_unknown_server_is_joined_only_when_the_user_says_so() {
+    let mut stage = Stage::new(before_a_stranger());
+    assert!(stage.sees("https://10.0.0.2:8443") && !stage.sees(english().link_or_room));
+    let first = &Fingerprint::of_public_key(b"a key").grouped()[..4];
+    assert!(stage.sees(first), "the fingerprint is shown");
+    stage.click(english().trust_and_join);
+    assert_eq!(stage.asked(), [Command::TrustStranger]);
+    stage.click(english().cancel);
+    assert_eq!(stage.asked(), [Command::DistrustStranger]);
+    stage.publish(|snapshot| snapshot.stranger = None);
+    assert!(stage.sees(english().start_call));
 }
 
 #[test]

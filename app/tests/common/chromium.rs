@@ -108,6 +108,11 @@ impl Chromium {
 
     /// Opens a tab at `url`.
     pub async fn open(&self, url: &str) -> Result<Tab> {
+        self.open_with("", url).await
+    }
+
+    /// Opens a tab in which `script` runs before every page's own.
+    pub async fn open_with(&self, script: &str, url: &str) -> Result<Tab> {
         let blank = json!({"url": "about:blank", "newWindow": true});
         let created = self.link.command(None, "Target.createTarget", blank).await?;
         let target = string(&created, "targetId")?;
@@ -117,6 +122,10 @@ impl Chromium {
             Tab { link: Arc::clone(&self.link), session: string(&attached, "sessionId")?, target };
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
             tab.command(domain, json!({})).await?;
+        }
+        if !script.is_empty() {
+            let source = json!({"source": script});
+            tab.command("Page.addScriptToEvaluateOnNewDocument", source).await?;
         }
         tab.go(url).await?;
         Ok(tab)

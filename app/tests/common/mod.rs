@@ -8,12 +8,17 @@ pub mod clip;
 pub mod devtools;
 pub mod headless;
 #[cfg(target_os = "linux")]
+pub mod lab;
+#[cfg(target_os = "linux")]
 pub mod netns;
+#[path = "../../../signaling/tests/common/npm.rs"]
+pub mod npm;
 pub mod page;
 pub mod process;
 pub mod pulse;
 pub mod sound_match;
 pub mod speech;
+pub mod tutorial;
 
 use std::time::Duration;
 

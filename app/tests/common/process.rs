@@ -16,6 +16,9 @@ pub const VISAVIS: &str = env!("CARGO_BIN_EXE_visavis");
 
 const POLL: Duration = Duration::from_millis(50);
 
+/// Names the folder of the server's key: never this user's own.
+pub const STATE_VARIABLE: &str = "VISAVIS_STATE_DIR";
+
 /// A running program.
 pub struct Process {
     name: String,
@@ -46,6 +49,9 @@ impl Process {
 
     /// Starts a command; `name` is for error messages.
     pub fn start(mut command: Command, name: &str) -> Result<Self> {
+        if !command.get_envs().any(|(variable, _)| variable == STATE_VARIABLE) {
+            command.env(STATE_VARIABLE, concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
+        }
         let mut child = command
             .env("NO_COLOR", "1")
             // Keys of servers: not into the home of whoever runs the tests.
@@ -168,8 +174,17 @@ pub struct Server {
 
 impl Server {
     pub async fn start() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// With a folder served as the page.
+    pub async fn with_page(folder: &Path) -> Result<Self> {
+        Self::with(&["--page", &folder.display().to_string()]).await
+    }
+
+    async fn with(more: &[&str]) -> Result<Self> {
         let state = tempfile::Builder::new().prefix("visavis-server-").tempdir()?;
-        let (process, url) = Self::listen("127.0.0.1:0", state.path()).await?;
+        let (process, url) = Self::listen("127.0.0.1:0", state.path(), more).await?;
         Ok(Self { process, url, state })
     }
 
@@ -189,13 +204,13 @@ impl Server {
     /// Another one at the same address, with the same key.
     pub async fn start_again(&mut self) -> Result<()> {
         let address = self.url.trim_start_matches("http://").to_owned();
-        (self.process, _) = Self::listen(&address, self.state.path()).await?;
+        (self.process, _) = Self::listen(&address, self.state.path(), &[]).await?;
         Ok(())
     }
 
-    async fn listen(listen: &str, state: &Path) -> Result<(Process, String)> {
+    async fn listen(listen: &str, state: &Path, more: &[&str]) -> Result<(Process, String)> {
         let state = state.display().to_string();
-        let args = ["serve", "--listen", listen, "--state-dir", &state];
+        let args = [&["serve", "--listen", listen, "--state-dir", &state], more].concat();
         let mut process = Process::visavis(&args)?;
         let pick = |output: &[String], errors: &[String]| {
             output.iter().chain(errors).find_map(|line| address(line))
@@ -278,6 +293,16 @@ impl Desktop {
 
     /// Waits until it shows ever new numbers of the tab's clip, counts them as decoded, and hears the tab.
     pub async fn sees_and_hears(&mut self, limit: Duration) -> Result<()> {
+        self.sees(limit).await?;
+        let level = |line: &Value| line.pointer("/audio_in/level_dbfs").and_then(Value::as_f64);
+        self.process
+            .stats("audible sound", limit, |line| level(line).filter(|&db| db > -60.0))
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until it shows ever new numbers of the tab's clip, and counts them as decoded.
+    pub async fn sees(&mut self, limit: Duration) -> Result<()> {
         let already = shown(&self.log())?.len();
         // The count may begin anew with a new connection: what it grows by is what counts.
         let (mut last, mut grown) = (None, 0);
@@ -299,10 +324,6 @@ impl Desktop {
         if backwards > 1 {
             bail!("the desktop showed pictures out of order: {numbers:?}");
         }
-        let level = |line: &Value| line.pointer("/audio_in/level_dbfs").and_then(Value::as_f64);
-        self.process
-            .stats("audible sound", limit, |line| level(line).filter(|&db| db > -60.0))
-            .await?;
         Ok(())
     }
 

@@ -103,9 +103,8 @@ pub async fn misbehave(kind: Kind, server: SocketAddr, length: Duration) -> Resu
             // A failure is what the server does about it: start anew.
             while Instant::now() < until {
                 let one = one(kind, number, server, &tally);
-                match timeout_at(until, one).await {
-                    Ok(Err(error)) => tally.count(in_brief(&error.to_string())),
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(error)) = timeout_at(until, one).await {
+                    tally.count(in_brief(&error.to_string()));
                 }
                 sleep(Duration::from_millis(20)).await;
             }

@@ -125,7 +125,8 @@ pub async fn measure(plan: &Plan, wires: &[Rc<Wire>], server: Option<u32>) -> Re
         // Everybody in turn; what a connection says alternates.
         let wire = &wires[number % wires.len()];
         let round = number / wires.len();
-        let text = templates.message((number + round) % DESCRIPTION_EVERY == 0, micros(due));
+        let text =
+            templates.message((number + round).is_multiple_of(DESCRIPTION_EVERY), micros(due));
         wire.send(text).context("a well-behaved connection was closed")?;
         if !wire.is_flushed() {
             stuck.push(Rc::clone(wire));
@@ -137,7 +138,7 @@ pub async fn measure(plan: &Plan, wires: &[Rc<Wire>], server: Option<u32>) -> Re
         number += 1;
         due += gap;
         // However far behind: what arrives is taken note of in between.
-        if number % 16 == 0 {
+        if number.is_multiple_of(16) {
             yield_now().await;
         }
     }

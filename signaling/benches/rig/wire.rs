@@ -70,8 +70,6 @@ pub struct Wire {
     rest: RefCell<Vec<u8>>,
     /// Framed, but not taken by the system yet.
     unsent: RefCell<Vec<u8>>,
-    /// Whether pings are answered.
-    pub polite: Cell<bool>,
 }
 
 thread_local! {
@@ -102,7 +100,6 @@ impl Wire {
             dialect,
             rest: RefCell::default(),
             unsent: RefCell::new(request.into_bytes()),
-            polite: Cell::new(true),
         };
         wire.flush()?;
         let mut head = Vec::new();
@@ -246,14 +243,10 @@ impl Wire {
         while let Some((opcode, from, to)) = frame_at(bytes, at) {
             let payload = &bytes[from..to];
             match opcode {
-                1 if self.dialect == Dialect::SocketIo && payload == b"2" => {
-                    if self.polite.get() {
-                        self.send(b"3")?;
-                    }
-                }
+                1 if self.dialect == Dialect::SocketIo && payload == b"2" => self.send(b"3")?,
                 1 => on(payload),
                 8 => bail!("the server closed: {}", close_reason(payload)),
-                9 if self.polite.get() => {
+                9 => {
                     self.frame(10, payload);
                     self.flush()?;
                 }

@@ -7,7 +7,7 @@ use rand::Rng;
 use serde_json::json;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use visavis_signaling::{
-    Client, ClientOptions, ClientUpdate, RoomName, ServerUrl, protocol::ServerEvent,
+    Client, ClientOptions, ClientUpdate, RoomName, ServerUrl, Trust, protocol::ServerEvent,
 };
 
 use crate::{
@@ -73,7 +73,13 @@ pub async fn app(party: Rc<Party>) -> Result<()> {
 
 async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
     let tally = &party.tally;
-    let options = ClientOptions { server, room: name.parse::<RoomName>()?, give_up_after: None };
+    let options = ClientOptions {
+        server,
+        room: name.parse::<RoomName>()?,
+        give_up_after: None,
+        trust: Trust::default(),
+        access_token: None,
+    };
     let (handle, mut updates) = Client::start(options);
     count(&tally.stays);
     let leave_at = Instant::now() + between(STAY);

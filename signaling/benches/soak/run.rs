@@ -195,7 +195,7 @@ async fn restart(
     start: &impl Fn() -> Result<Server>,
 ) -> Result<Server> {
     party.cable.plug_into(None);
-    if party.tally.restarts.get() % 2 == 0 {
+    if party.tally.restarts.get().is_multiple_of(2) {
         let took = spawn_blocking(|| server.stop()).await??;
         println!("stopped within {:.1} s, starting another", took.as_secs_f64());
     } else {

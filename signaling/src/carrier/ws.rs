@@ -31,6 +31,7 @@ use tokio_tungstenite::{
 use super::{Guest, Liveness};
 use crate::{
     hub::{CloseReason, Connection, Hub, Outbound},
+    metrics::{Metrics, seconds},
     protocol::{ByeReason, ClientEvent, ErrorCode, EventError, ServerEvent},
 };
 
@@ -103,6 +104,24 @@ enum End {
     ByHub(Option<CloseReason>),
 }
 
+impl End {
+    /// One word or two, for the log and for `/metrics`.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::ByClient(ByeReason::Left) => "left",
+            Self::ByClient(_) => "closed with an error",
+            Self::Lost(why) => why,
+            Self::Unwritable => "connection broken",
+            Self::Broken(..) => "bad frame",
+            Self::ByHub(Some(CloseReason::Idle)) => "no seat taken",
+            Self::ByHub(Some(CloseReason::Restart)) => "server stops",
+            Self::ByHub(Some(CloseReason::Replaced)) => "replaced",
+            Self::ByHub(Some(CloseReason::Limit)) => "over a limit",
+            Self::ByHub(None) => "dropped",
+        }
+    }
+}
+
 async fn serve<S>(socket: WebSocketStream<S>, hub: &Hub, guest: Guest, liveness: Liveness)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -111,11 +130,13 @@ where
         return;
     };
     let id = connection.id();
-    tracing::debug!(connection = id, "opened");
+    let since = std::time::Instant::now();
+    tracing::info!(connection = id, carrier = "websocket", "opened");
+    tracing::debug!(connection = id, address = %guest.address, "opened");
     let (mut sink, mut stream) = socket.split();
     let end = tokio::select! {
         end = read(&mut stream, &connection, hub.limits().message_bytes, liveness) => end,
-        end = write(&mut sink, &mut outbound, liveness) => end,
+        end = write(&mut sink, &mut outbound, liveness, hub.metrics()) => end,
     };
     let end = match end {
         End::Unwritable => {
@@ -124,10 +145,9 @@ where
         }
         end => end,
     };
-    match &end {
-        End::Lost(why) => tracing::debug!(connection = id, why, "lost"),
-        _ => tracing::debug!(connection = id, "ended"),
-    }
+    let why = end.name();
+    hub.metrics().count_ending(why);
+    tracing::info!(connection = id, why, seconds = seconds(since), "ended");
     // The seat first: the other end should not wait for the courtesies.
     match &end {
         End::ByClient(reason) => connection.close(*reason).await,
@@ -196,6 +216,7 @@ async fn write<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Message>,
     outbound: &mut mpsc::Receiver<Outbound>,
     liveness: Liveness,
+    metrics: &Metrics,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -204,18 +225,25 @@ where
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // The credit lives until its event is written.
-        let (message, _credit) = tokio::select! {
+        let (message, credit, relayed) = tokio::select! {
             // Pings first, or a talkative peer would keep them waiting.
             biased;
-            _ = pings.tick() => (Message::Ping(Bytes::new()), None),
+            _ = pings.tick() => (Message::Ping(Bytes::new()), None, false),
             next = outbound.recv() => match next {
-                Some(Outbound::Event(event, credit)) => (text(&event), credit),
+                Some(Outbound::Event(event, credit)) => {
+                    (text(&event), credit, matches!(*event, ServerEvent::Message { .. }))
+                }
                 Some(Outbound::Close(reason)) => return End::ByHub(Some(reason)),
                 None => return End::ByHub(None),
             },
         };
+        let bytes = message.len();
         match timeout(liveness.write_within, sink.send(message)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                if relayed {
+                    metrics.count_relayed(bytes, credit.map(|credit| credit.received));
+                }
+            }
             Ok(Err(_)) => return End::Unwritable,
             Err(_) => return End::Lost("does not read"),
         }

@@ -84,10 +84,12 @@ impl Task {
         loop {
             attempt += 1;
             self.tell(ClientUpdate::Connecting { attempt }).await?;
+            let (server, trust) = (&self.options.server, self.options.trust);
+            let token = self.options.access_token.as_deref();
             let connected = tokio::select! {
-                connected = connect(&self.options.server) => connected,
+                connected = connect(server, trust, token) => connected,
                 // Over the new network it may work.
-                () = self.redial.notified() => connect(&self.options.server).await,
+                () = self.redial.notified() => connect(server, trust, token).await,
             };
             let reason = match connected {
                 Ok(socket) => {
@@ -178,7 +180,13 @@ impl Task {
         let socket = match self.socket.take() {
             Some((sink, stream)) => sink.reunite(stream).ok(),
             // The seat is held: without a goodbye the peer would wait in vain.
-            None if self.memory().has_seat() => connect(&self.options.server).await.ok(),
+            None if self.memory().has_seat() => connect(
+                &self.options.server,
+                self.options.trust,
+                self.options.access_token.as_deref(),
+            )
+            .await
+            .ok(),
             None => None,
         };
         let Some(mut socket) = socket else {

@@ -1,11 +1,12 @@
 //! The hub's task: commands in, deliveries out.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 
 use super::{Command, Credit, Mailbox, Outbound, sleep_until};
 use crate::{
+    metrics::{Asked, Metrics},
     moment::Moment,
     protocol::{ByeReason, ServerEvent},
     room::{CloseReason, ConnectionId, Counts, Delivery, Registry},
@@ -17,11 +18,16 @@ pub(super) struct Task {
     counts: watch::Sender<Counts>,
     last_id: u64,
     stopping: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Task {
-    pub(super) fn new(registry: Registry, counts: watch::Sender<Counts>) -> Self {
-        Self { registry, outboxes: HashMap::new(), counts, last_id: 0, stopping: false }
+    pub(super) fn new(
+        registry: Registry,
+        counts: watch::Sender<Counts>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { registry, outboxes: HashMap::new(), counts, last_id: 0, stopping: false, metrics }
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -72,10 +78,12 @@ impl Task {
             // run of the server.
             Command::Event { .. } if self.stopping => {}
             Command::Event { connection, event, credit } => {
+                let asked = Asked::from(&event);
                 let deliveries = match event {
                     Ok(event) => self.registry.handle_event(connection, event, now),
                     Err(error) => self.registry.handle_bad_event(connection, error, now),
                 };
+                self.metrics.count_answers(connection, asked, &deliveries);
                 self.deliver(deliveries, Some(&credit));
             }
             Command::Closed { connection, reason } => {
@@ -159,7 +167,7 @@ mod tests {
         let limits = Limits { message_rate: 0, ..Limits::default() };
         let hold = Duration::from_millis(50);
         let options = RoomOptions { limits, hold, ..RoomOptions::default() };
-        let (hub, task) = Hub::start(Registry::with(options, [1; 32]));
+        let (hub, task) = Hub::start(Registry::with(options, [1; 32]), Arc::default());
         tokio::spawn(task);
         hub
     }
@@ -225,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopped_hub_closes_everyone_and_ends() {
-        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]));
+        let (hub, task) = Hub::start(Registry::new(RoomPolicy::Any, [1; 32]), Arc::default());
         let task = tokio::spawn(task);
         let (connection, mut outbound) = hub.open(GUEST).await.unwrap();
         hub.stop().await.unwrap();

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{External, Limits, TURN_PORT, TurnOptions};
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    invite::PublicAddress,
+};
 
 /// What the settings come to.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub enum Turn {
     /// The built-in one. `secret` is empty unless it is set.
     BuiltIn(Box<TurnOptions>),
     /// One elsewhere.
-    External(External),
+    External(Box<External>),
 }
 
 /// Reads what `config` says of the relay.
@@ -53,7 +56,7 @@ pub fn options(config: &Config) -> Result<Turn, ConfigError> {
         };
         let external = External::new(&config.turn_url, secret.as_bytes(), credential_lifetime);
         return external
-            .map(Turn::External)
+            .map(|external| Turn::External(Box::new(external)))
             .map_err(|error| ConfigError::Unusable(format!("{error}.")));
     }
     let beyond = config.listen.iter().chain(&config.turn_listen).any(|a| !a.ip().is_loopback());
@@ -74,7 +77,7 @@ pub fn options(config: &Config) -> Result<Turn, ConfigError> {
         listen: listen(config),
         transports: config.turn_transports.clone(),
         public_ips: config.turn_public_ip.clone(),
-        host: None,
+        host: config.public_address.as_ref().map(PublicAddress::name),
         secret: config.turn_secret.clone().unwrap_or_default().into_bytes(),
         credential_lifetime,
         realm: config.turn_realm.clone(),

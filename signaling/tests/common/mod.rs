@@ -1,9 +1,18 @@
 //! A server on a port of its own, and a bare WebSocket client to speak to it with.
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses a part; a failure here fails the test.
 
-use std::{net::SocketAddr, time::Duration};
+pub mod http;
+pub mod npm;
+pub mod socketio;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +25,7 @@ use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, protocol::CloseFrame},
 };
-use visavis_signaling::{Limits, RoomPolicy, Server, ServerHandle, ServerOptions};
+use visavis_signaling::{Fingerprint, Limits, RoomPolicy, Server, ServerHandle, ServerOptions};
 
 /// Nothing here takes so long.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -24,6 +33,8 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 pub struct Running {
     pub address: SocketAddr,
     pub handle: ServerHandle,
+    /// Where it serves metrics, if on a port of its own.
+    pub metrics: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -49,14 +60,25 @@ impl Running {
         if options.listen.is_empty() {
             options.listen = vec!["127.0.0.1:0".parse().unwrap()];
         }
+        Self::run(Server::bind(options).await.unwrap())
+    }
+
+    /// One with TLS, and where that is.
+    pub async fn secure(options: ServerOptions) -> (Self, SocketAddr, Option<Fingerprint>) {
         let server = Server::bind(options).await.unwrap();
+        let (address, fingerprint) = (server.tls_addrs()[0], server.fingerprint());
+        (Self::run(server), address, fingerprint)
+    }
+
+    fn run(server: Server) -> Self {
         let address = server.local_addrs()[0];
         let handle = server.handle();
+        let metrics = server.metrics_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
-        Self { address, handle, stop, task }
+        Self { address, handle, metrics, stop, task }
     }
 
     pub async fn stop(self) {
@@ -102,8 +124,67 @@ impl Running {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Gets `path` over TLS, whoever answers there.
+    pub async fn secure_request(&self, address: SocketAddr, path: &str) -> String {
+        let (verifier, name) = (Arc::new(AnyServer), "localhost".try_into().unwrap());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nHost: tea.example\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(LIMIT, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     pub async fn request(&self, method: &str, path: &str) -> String {
         self.raw(&format!("{method} {path} HTTP/1.0\r\nHost: tea.example\r\n\r\n")).await
+    }
+}
+
+/// Looks at no certificate: what is served is the question, not by whom.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }
 

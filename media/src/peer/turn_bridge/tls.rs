@@ -81,3 +81,47 @@ impl ServerCertVerifier for Pinned {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    /// A server with a certificate of its own making, and the pin of its key.
+    fn server() -> (TlsAcceptor, KeyPin) {
+        let made = rcgen::generate_simple_self_signed(vec!["other.example".into()]).expect("made");
+        let certificate = made.cert.der().clone();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let parsed = ParsedCertificate::try_from(&certificate).expect("a certificate");
+        let spki = parsed.subject_public_key_info();
+        let pin = digest(&SHA256, &spki).as_ref().try_into().expect("32 bytes");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key.into())
+            .expect("a certificate and its key");
+        (Arc::new(config).into(), pin)
+    }
+
+    async fn connects(acceptor: &TlsAcceptor, pin: Option<KeyPin>) -> bool {
+        let (near, far) = tokio::io::duplex(16 * 1024);
+        let connector = TlsConnector::from(Arc::new(config(pin).expect("a configuration")));
+        let name = ServerName::try_from("192.0.2.1").expect("an address");
+        let (client, _server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+        client.is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_pinned_key_is_accepted_under_any_name_and_no_other_key_is() {
+        let (acceptor, pin) = server();
+        assert!(connects(&acceptor, Some(pin)).await);
+        assert!(!connects(&acceptor, Some([7; 32])).await);
+        let (_, other) = server();
+        assert!(!connects(&acceptor, Some(other)).await);
+        // Without a pin nobody vouches for it.
+        assert!(!connects(&acceptor, None).await);
+    }
+}

@@ -41,7 +41,7 @@ mod tests {
     fn a_proposal_is_a_valid_room_name() {
         let name = room(&mut StdRng::seed_from_u64(3));
         assert_eq!(name.len(), 23);
-        let room = visavis_signaling::protocol::RoomName::parse(&name).expect("valid");
+        let room = crate::protocol::RoomName::parse(&name).expect("valid");
         assert_eq!(room.as_str(), name);
     }
 }
