@@ -5,6 +5,8 @@ pub(crate) mod ws;
 
 use std::{net::IpAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// When a connection counts as dead.
 #[derive(Debug, Clone, Copy)]
 pub struct Liveness {
@@ -27,7 +29,8 @@ impl Default for Liveness {
 }
 
 /// Which wire a client came over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CarrierKind {
     /// JSON over WebSocket at `/ws`: a broken connection can be resumed.
     WebSocket,

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 pub use crate::config::ServeArgs;
 use crate::{
+    cluster::{Cluster, ClusterError},
     config::{Config, ConfigError},
     files,
     invite::{Invite, PublicAddress},
@@ -36,6 +37,9 @@ pub enum ServeError {
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The other nodes cannot be met.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// No port.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -57,7 +61,10 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     }
     logging::init(config.log_format, config.log_level);
     let (public, mode) = (config.public_address.clone(), config.tls_mode());
-    let options = options_of(&config)?;
+    let mut options = options_of(&config)?;
+    if let Some(cluster) = config.cluster()? {
+        options.cluster = Some(Cluster::connect(cluster).await?);
+    }
     // First, so that a signal right after the line below is not missed.
     let stop = stop_signal().map_err(ServeError::Signal)?;
     let turn_is_asked_for = config.turn.is_some() || !config.turn_listen.is_empty();

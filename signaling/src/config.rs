@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     access::AccessToken,
     admission::ConnectionLimits,
+    cluster::{ClusterOptions, RedisUrl},
     invite::PublicAddress,
     logging::{LogFormat, LogLevel},
     origin::AllowedOrigin,
@@ -24,11 +25,15 @@ use crate::{
     room::{HOLD, Limits},
     state_dir::StateDir,
     tls::TlsMode,
+    token::TokenKey,
     turn::settings::{PortRange, Switch, Transport},
 };
 
 /// Where browsers and the documentation look first.
 pub const HTTP_PORT: u16 = 8080;
+
+/// Keeps rooms in the server alone.
+const MEMORY: &str = "memory";
 
 /// Where the same is served over TLS.
 pub const HTTPS_PORT: u16 = 8443;
@@ -84,6 +89,12 @@ pub struct Config {
     /// Where keys and certificates are kept; see [`Self::state_dir`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
+    /// Where rooms are kept: `memory`, or the address of a Redis that many nodes share; see
+    /// [`Self::cluster`].
+    pub rooms: String,
+    /// Holds the key of resume tokens that all nodes share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_key_file: Option<PathBuf>,
     /// For how many seconds a seat is held for a client whose connection broke.
     pub hold: u64,
     /// The longest message, in bytes.
@@ -156,6 +167,8 @@ impl Default for Config {
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
             state_dir: None,
+            rooms: MEMORY.into(),
+            token_key_file: None,
             public_address: None,
             hold: HOLD.as_secs(),
             message_bytes: limits.message_bytes,
@@ -295,6 +308,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FOLDER", env = "VISAVIS_STATE_DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
+
+    /// Where rooms are kept: “memory”, or redis://HOST:PORT[/DB], where any number of servers
+    /// meet and are one [default: memory]
+    #[arg(long, value_name = "WHERE", env = "VISAVIS_ROOMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<String>,
+
+    /// A file of 32 secret bytes, the same on every node, that seals resume tokens; without it
+    /// the nodes keep such a key in Redis
+    #[arg(long, value_name = "FILE", env = "VISAVIS_TOKEN_KEY_FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_key_file: Option<PathBuf>,
 
     /// For how long a seat is held for a client whose connection broke, and rooms are set up
     /// again after a restart; 0: not at all [default: 30]
@@ -612,6 +637,33 @@ impl Config {
     /// (`STATE_DIRECTORY`, systemd.exec(5)), or the user's data directory.
     pub fn state_dir(&self) -> Option<PathBuf> {
         self.state_dir.clone().or_else(StateDir::usual)
+    }
+
+    /// The cluster to be part of, if any.
+    ///
+    /// # Errors
+    /// When the address or the key cannot be used.
+    pub fn cluster(&self) -> Result<Option<ClusterOptions>, ConfigError> {
+        if self.rooms == MEMORY {
+            return Ok(None);
+        }
+        let url: RedisUrl = self.rooms.parse().map_err(|error| {
+            ConfigError::Unusable(format!("rooms: {error} Or “memory”, for a single server."))
+        })?;
+        let mut options = ClusterOptions::new(url);
+        if let Some(path) = &self.token_key_file {
+            let bytes = std::fs::read(path)
+                .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
+            let secret = bytes.try_into().map_err(|bytes: Vec<u8>| {
+                let (path, found, wanted) = (path.display(), bytes.len(), TokenKey::LENGTH);
+                ConfigError::Unusable(format!(
+                    "token-key-file: {path} has {found} bytes where {wanted} are needed; make one \
+                     with: head -c {wanted} /dev/urandom > FILE"
+                ))
+            })?;
+            options.secret = Some(secret);
+        }
+        Ok(Some(options))
     }
 
     /// The settings in the form of the file.

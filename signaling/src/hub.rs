@@ -5,9 +5,9 @@
 //! all deliveries it caused are written out or dropped. So a flood slows its sender, the hub
 //! never waits, and no queue grows.
 
-use std::{sync::Arc, time::Instant};
+use std::{any::Any, collections::HashSet, fmt, sync::Arc, time::Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     carrier::Guest,
@@ -19,7 +19,10 @@ use crate::{
 
 pub(crate) use crate::room::CloseReason;
 
+mod mailbox;
 mod task;
+
+pub(crate) use self::mailbox::Mailbox;
 
 /// Events of one connection whose deliveries may be under way.
 const CREDITS: usize = 32;
@@ -27,10 +30,10 @@ const CREDITS: usize = 32;
 /// Deliveries that may wait for a connection. Its own events and its peer's cause at most four
 /// each, besides what a resumed seat missed, so a connection whose queue is full cannot be an
 /// honest one's.
-const OUTBOX: usize = CREDITS * 8 + 4 * MAX_KEPT;
+pub(crate) const OUTBOX: usize = CREDITS * 8 + 4 * MAX_KEPT;
 
 /// Commands that may wait for the hub.
-const INBOX: usize = 256;
+pub(crate) const INBOX: usize = 256;
 
 /// Speaks to the hub.
 #[derive(Debug, Clone)]
@@ -56,21 +59,72 @@ pub(crate) enum Outbound {
 }
 
 /// A credit shared by the deliveries of one event.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Credit {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _guard: Arc<dyn Any + Send + Sync>,
     /// When its event was handed in.
     pub(crate) received: Instant,
 }
 
+impl Credit {
+    /// A credit that gives itself back by dropping `guard`.
+    pub(crate) fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _guard: Arc::new(guard), received: Instant::now() }
+    }
+}
+
+impl fmt::Debug for Credit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credit")
+    }
+}
+
+/// What carriers, and the router of a cluster, want of the hub.
 #[derive(Debug)]
-enum Command {
-    Open { guest: Guest, outbox: mpsc::Sender<Outbound>, reply: oneshot::Sender<ConnectionId> },
-    Event { connection: ConnectionId, event: Result<ClientEvent, EventError>, credit: Credit },
-    Closed { connection: ConnectionId, reason: ByeReason },
-    Expelled { connection: ConnectionId },
-    Allow { room: RoomName, done: oneshot::Sender<()> },
-    Disallow { room: RoomName, done: oneshot::Sender<()> },
+pub(crate) enum Command {
+    Open {
+        guest: Guest,
+        outbox: mpsc::Sender<Outbound>,
+        reply: oneshot::Sender<ConnectionId>,
+    },
+    /// A connection that has a number already, in a cluster.
+    Route {
+        connection: ConnectionId,
+        guest: Guest,
+        outbox: Mailbox,
+    },
+    /// A room came here from another node: for a while it is set up again from tokens.
+    Recover {
+        room: RoomName,
+    },
+    /// A room goes to another node: nobody is told.
+    HandOver {
+        room: RoomName,
+    },
+    /// Which rooms there are.
+    Survey {
+        reply: oneshot::Sender<HashSet<RoomName>>,
+    },
+    Event {
+        connection: ConnectionId,
+        event: Result<ClientEvent, EventError>,
+        credit: Credit,
+    },
+    Closed {
+        connection: ConnectionId,
+        reason: ByeReason,
+    },
+    Expelled {
+        connection: ConnectionId,
+    },
+    Allow {
+        room: RoomName,
+        done: oneshot::Sender<()>,
+    },
+    Disallow {
+        room: RoomName,
+        done: oneshot::Sender<()>,
+    },
     Stop,
 }
 
@@ -85,6 +139,12 @@ impl Hub {
         let limits = registry.limits();
         let task = task::Task::new(registry, counts_out, Arc::clone(&metrics));
         (Self { inbox, counts, metrics, limits }, task.run(commands))
+    }
+
+    /// A hub whose carriers speak to `inbox` first, and what `inbox` is to pass on to.
+    pub(crate) fn behind(self, inbox: mpsc::Sender<Command>) -> (Self, mpsc::Sender<Command>) {
+        let hub = self.inbox.clone();
+        (Self { inbox, ..self }, hub)
     }
 
     /// Opens a connection; what it is to write comes out of the receiver, whose end means the
@@ -166,7 +226,7 @@ impl Connection {
         event: Result<ClientEvent, EventError>,
     ) -> Result<(), Stopped> {
         let permit = Arc::clone(&self.credits).acquire_owned().await.map_err(|_| Stopped)?;
-        let credit = Credit { _permit: Arc::new(permit), received: Instant::now() };
+        let credit = Credit::new(permit);
         let command = Command::Event { connection: self.id, event, credit };
         self.inbox.send(command).await.map_err(|_| Stopped)
     }
@@ -203,7 +263,7 @@ impl Drop for Connection {
 }
 
 /// Sleeps until `due`, or for ever.
-async fn sleep_until(due: Option<Instant>) {
+pub(crate) async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,

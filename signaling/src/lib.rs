@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod fingerprint;
 pub mod ice_servers;

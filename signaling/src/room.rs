@@ -2,6 +2,7 @@
 //! when things happen and carries out the deliveries, in order.
 
 mod limits;
+mod moves;
 mod resume;
 mod seat;
 mod seating;
@@ -163,6 +164,8 @@ pub struct Registry {
     limits: Limits,
     hold: Duration,
     recover_until: Option<Instant>,
+    /// Rooms that came from another node, and until when they are set up again from tokens.
+    recovering: HashMap<RoomName, Instant>,
     ice: Arc<dyn IceServerProvider>,
     rng: StdRng,
 }
@@ -206,6 +209,7 @@ impl Registry {
             limits,
             hold,
             recover_until,
+            recovering: HashMap::new(),
             ice,
             rng,
         }

@@ -66,6 +66,7 @@ pub struct Server {
     hub_task: JoinSet<()>,
     routes: Routes,
     all_ended: mpsc::Receiver<()>,
+    healthy: watch::Receiver<bool>,
     entrance: Arc<Entrance>,
     metrics_listener: Option<TcpListener>,
     tls: Option<Secure>,
@@ -84,6 +85,7 @@ struct Secure {
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
     hub: Hub,
+    healthy: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
 }
@@ -138,14 +140,27 @@ impl Server {
             policy: options.rooms,
             limits: options.limits,
             hold: options.hold,
-            recover_until: Some(Instant::now() + options.hold),
-            key: options.state_dir.as_ref().and_then(resume_key),
+            // In a cluster each room tells whether it was another node's before.
+            recover_until: options.cluster.is_none().then(|| Instant::now() + options.hold),
+            key: match &options.cluster {
+                Some(cluster) => Some(cluster.key()),
+                None => options.state_dir.as_ref().and_then(resume_key),
+            },
             ice,
         };
         let registry = Registry::with(rooms, rand::random());
         let (hub, task) = Hub::start(registry, Arc::clone(&metrics));
         let mut hub_task = JoinSet::new();
         hub_task.spawn(task);
+        let readiness: Arc<Readiness> = Arc::default();
+        let (hub, healthy) = match options.cluster {
+            Some(cluster) => {
+                let (hub, healthy) = cluster.join(hub, options.hold, &mut hub_task);
+                hub_task.spawn(tell_readiness(healthy.clone(), Arc::clone(&readiness)));
+                (hub, healthy)
+            }
+            None => (hub, watch::channel(true).1),
+        };
         let (connections, liveness) = (options.connections, options.liveness);
         let gate = Gate::new(connections, Arc::clone(&metrics));
         let proxies = Arc::new(options.proxies);
@@ -167,7 +182,6 @@ impl Server {
             Some(_) => Audience::Nobody,
             None => Audience::ThisMachine,
         };
-        let readiness = Arc::default();
         let health = Health { readiness, metrics, gate, hub: hub.clone(), audience };
         let (alive, all_ended) = mpsc::channel(1);
         let socketio = socketio::Carrier::new(hub.clone(), liveness, &alive);
@@ -183,6 +197,7 @@ impl Server {
             hub_task,
             routes,
             all_ended,
+            healthy,
             entrance,
             metrics_listener,
             tls,
@@ -224,7 +239,8 @@ impl Server {
     /// A handle to steer the server with.
     pub fn handle(&self) -> ServerHandle {
         let Health { metrics, readiness, .. } = self.routes.health.clone();
-        ServerHandle { hub: self.hub.clone(), metrics, readiness }
+        let healthy = self.healthy.clone();
+        ServerHandle { hub: self.hub.clone(), healthy, metrics, readiness }
     }
 
     /// Serves until `shutdown` resolves. Then takes no one in, tells everyone “server
@@ -315,6 +331,18 @@ fn addresses_of(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
+/// Tells readiness whether Redis answers, until the router ends.
+async fn tell_readiness(mut healthy: watch::Receiver<bool>, readiness: Arc<Readiness>) {
+    loop {
+        let is_up = *healthy.borrow_and_update();
+        let state = if is_up { Ok(()) } else { Err("no answer".to_owned()) };
+        readiness.set_dependency("redis", state);
+        if healthy.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The key in `state`, made if there is none; `None` if it cannot be kept.
 fn resume_key(state: &StateDir) -> Option<TokenKey> {
     let new = || rand::random::<[u8; TokenKey::LENGTH]>();
@@ -364,6 +392,11 @@ impl ServerHandle {
     /// drain before it is stopped.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// Whether the other nodes of a cluster can be reached; always true without one.
+    pub fn healthy(&self) -> watch::Receiver<bool> {
+        self.healthy.clone()
     }
 
     /// How many connections, rooms and seats there are just now.

@@ -3,6 +3,8 @@
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use visavis_signaling::RoomName;
 
+#[path = "../fuzz/cluster.rs"]
+mod cluster;
 #[path = "../fuzz/proxies.rs"]
 mod proxies;
 #[path = "../fuzz/rooms.rs"]
@@ -122,5 +124,38 @@ fn no_history_gives_a_third_seat_a_stranger_s_message_or_a_missing_created() {
         let mut data = vec![0; rng.random_range(0..600)];
         rng.fill(data.as_mut_slice());
         rooms::check(&data);
+    }
+}
+
+#[test]
+fn any_bytes_from_another_node_are_a_message_or_refused() {
+    let mut rng = StdRng::seed_from_u64(0x7ea);
+    let connection = 5_u64.to_be_bytes();
+    let opening = br#"{"room":"tea","fence":3,"address":"::1","carrier":"web-socket"}"#;
+    let told = FRAMES[4].as_bytes();
+    let messages: [(u8, &[u8]); 10] = [
+        (0, opening),
+        (1, FRAMES[0].as_bytes()),
+        (1, FRAMES[1].as_bytes()),
+        (2, FRAMES[6].as_bytes()),
+        (3, &[1]),
+        (4, &[]),
+        (5, &[0, 0, 0, 9]),
+        (6, told),
+        (7, &[2]),
+        (9, &[]),
+    ];
+    for round in 0..20_000 {
+        let (kind, body) = messages[round % messages.len()];
+        let mut message = [&[kind], &connection[..], body].concat();
+        if round % 3 > 0 {
+            mutate(&mut message, &mut rng);
+        }
+        let mut data = cluster::genuine(&message);
+        if round % 2 > 0 {
+            mutate(&mut data, &mut rng);
+        }
+        cluster::check(&message);
+        cluster::check(&data);
     }
 }

@@ -299,7 +299,7 @@ async fn one_who_never_returns_after_a_restart_is_lost() {
     let (first, _, second, token) = pair(&server).await;
     drop((first, second));
     server.kill().await;
-    let server = keeping(&state, None, Duration::from_secs(2)).await;
+    let server = keeping(&state, None, Duration::from_secs(4)).await;
     let mut second = returns(&server, &token, 0).await;
     second.expect("resumed").await;
     assert_eq!(second.expect("bye").await["reason"], "lost");

@@ -145,3 +145,22 @@ fn tls_is_on_by_default_for_whoever_listens_beyond_this_machine() {
     let (_file, args) = file("tls = 'perhaps'");
     assert!(args.settle().expect_err("no mode").to_string().contains("acme:DOMAIN"));
 }
+
+#[test]
+fn where_rooms_are_kept_is_checked_before_anything_starts() {
+    let at = |rooms: &str| Config { rooms: rooms.into(), ..Config::default() };
+    assert!(Config::default().cluster().unwrap().is_none());
+    let options = at("redis://tea.example/2").cluster().unwrap().unwrap();
+    assert_eq!(options.url.server(), "tea.example:6379");
+    let error = at("disk").cluster().expect_err("no address").to_string();
+    assert!(error.contains("redis://HOST:PORT") && error.contains("memory"), "{error}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keyed = |path: &Path| {
+        Config { token_key_file: Some(path.to_owned()), ..at("redis://tea.example") }.cluster()
+    };
+    let error = keyed(file.path()).expect_err("empty").to_string();
+    assert!(error.contains("0 bytes where 32 are needed"), "{error}");
+    std::fs::write(file.path(), [7; 32]).unwrap();
+    assert_eq!(keyed(file.path()).unwrap().unwrap().secret, Some([7; 32]));
+    assert!(keyed(Path::new("/nowhere")).is_err());
+}

@@ -2,12 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    watch,
-};
+use tokio::sync::{mpsc, watch};
 
-use super::{Command, Credit, Outbound, sleep_until};
+use super::{Command, Credit, Mailbox, Outbound, sleep_until};
 use crate::{
     metrics::{Asked, Metrics},
     moment::Moment,
@@ -17,7 +14,7 @@ use crate::{
 
 pub(super) struct Task {
     registry: Registry,
-    outboxes: HashMap<ConnectionId, mpsc::Sender<Outbound>>,
+    outboxes: HashMap<ConnectionId, Mailbox>,
     counts: watch::Sender<Counts>,
     last_id: u64,
     stopping: bool,
@@ -59,11 +56,23 @@ impl Task {
                 }
                 self.last_id += 1;
                 let connection = ConnectionId(self.last_id);
-                self.outboxes.insert(connection, outbox);
+                self.outboxes.insert(connection, Mailbox::Carrier(outbox));
                 self.registry.handle_open(connection, guest, now);
                 if reply.send(connection).is_err() {
                     self.lose(connection);
                 }
+            }
+            Command::Route { connection, guest, outbox } => {
+                if !self.stopping {
+                    self.outboxes.insert(connection, outbox);
+                    self.registry.handle_open(connection, guest, now);
+                }
+            }
+            Command::Recover { room } => self.registry.recover(room, now),
+            Command::HandOver { room } => self.registry.hand_over(&room, now),
+            Command::Survey { reply } => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(self.registry.rooms().cloned().collect());
             }
             // Nothing more is taken in: who sends it keeps it, and sends it again to the next
             // run of the server.
@@ -121,8 +130,7 @@ impl Task {
             let Some(outbox) = self.outboxes.get(&connection) else {
                 continue;
             };
-            // Where the queue is closed, the carrier has ended, and is about to tell how.
-            if let Err(TrySendError::Full(_)) = outbox.try_send(outbound) {
+            if outbox.try_send(outbound).is_err() {
                 stuck.push(connection);
             }
         }

@@ -174,7 +174,7 @@ impl Registry {
     fn rebuild(&mut self, claim: &Claim, now: Moment, deliveries: &mut Vec<Delivery>) -> bool {
         let recovering = self.recover_until.is_some_and(|until| now.instant < until);
         // A token of this run whose seat is gone: its owner left, or came back too late.
-        if !recovering || claim.run == self.minter.run {
+        if !self.is_recovering(&claim.room, now) && (!recovering || claim.run == self.minter.run) {
             return false;
         }
         let no_room_left = self.limits.max_rooms > 0 && self.rooms.len() >= self.limits.max_rooms;

@@ -6,6 +6,7 @@ use crate::{
     access::AccessToken,
     admission::ConnectionLimits,
     carrier::Liveness,
+    cluster::Cluster,
     ice_servers::{IceServerProvider, NoIceServers},
     origin::AllowedOrigin,
     page::PageFolder,
@@ -38,6 +39,8 @@ pub struct ServerOptions {
     pub state_dir: Option<StateDir>,
     /// Hands out STUN and TURN servers, where `turn` does not.
     pub ice: Arc<dyn IceServerProvider>,
+    /// Makes this server one of many.
+    pub cluster: Option<Cluster>,
     /// The built-in relay.
     pub turn: Option<TurnOptions>,
     /// Served in place of the built-in page.
@@ -66,6 +69,7 @@ impl Default for ServerOptions {
             hold: HOLD,
             state_dir: None,
             ice: Arc::new(NoIceServers),
+            cluster: None,
             turn: None,
             page: None,
             connections: ConnectionLimits::default(),
@@ -87,6 +91,7 @@ impl fmt::Debug for ServerOptions {
             .field("limits", &self.limits)
             .field("hold", &self.hold)
             .field("state_dir", &self.state_dir)
+            .field("cluster", &self.cluster)
             .field("turn", &self.turn)
             .field("page", &self.page)
             .field("connections", &self.connections)
