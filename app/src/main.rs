@@ -61,7 +61,7 @@ async fn serve(args: &ServeArgs) -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(match error {
                 ServeError::Config(_) => exit::USAGE,
-                ServeError::Bind(_) => exit::LISTEN,
+                ServeError::Bind(_) | ServeError::Cluster(_) => exit::LISTEN,
                 ServeError::Signal(_) => exit::FAILED,
             })
         }

@@ -43,7 +43,8 @@ impl Lab {
     async fn serve(&self, more: &[&str]) -> Result<(Process, tempfile::TempDir)> {
         let state = tempfile::tempdir()?;
         let folder = state.path().display().to_string();
-        let mut args = vec!["serve", "--listen", "0.0.0.0:8080", "--state-dir", &folder];
+        let mut args =
+            vec!["serve", "--listen", "0.0.0.0:8080", "--tls", "off", "--state-dir", &folder];
         args.extend(more);
         let mut process = Process::visavis_through(&self.server.enter(), &args)?;
         let started = |output: &[String], _: &[String]| {

@@ -182,7 +182,8 @@ impl Server {
         Self::with(&["--page", &folder.display().to_string()]).await
     }
 
-    async fn with(more: &[&str]) -> Result<Self> {
+    /// With further flags.
+    pub async fn with(more: &[&str]) -> Result<Self> {
         let state = tempfile::Builder::new().prefix("visavis-server-").tempdir()?;
         let (process, url) = Self::listen("127.0.0.1:0", state.path(), more).await?;
         Ok(Self { process, url, state })
