@@ -126,9 +126,9 @@ pub fn arguments(program: &Path, wanted: &[(&str, &str)]) -> Result<Vec<String>>
 /// Every limit that the load would run into, taken off.
 pub const UNLIMITED: &[(&str, &str)] = &[
     ("--message-rate", "0"),
-    ("--max-connections", "0"),
-    ("--max-connections-per-address", "0"),
+    ("--max-connections", "100000"),
+    ("--max-connections-per-address", "100000"),
+    ("--connection-rate", "0"),
     ("--joins-per-minute", "0"),
-    ("--join-rate", "0"),
     ("--max-rooms", "0"),
 ];
