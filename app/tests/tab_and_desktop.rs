@@ -84,12 +84,18 @@ async fn the_desktop_is_there_first() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_tab_reloads_and_is_back() -> Result<()> {
+async fn the_tab_reloads_and_the_desktop_rejoins_in_turn() -> Result<()> {
     let stage = Stage::set().await?;
     let (tab, mut desktop) = stage.desktop_first("tea").await?;
     call_stands(&tab, &mut desktop).await?;
-    for _ in 0..2 {
-        tab.reload().await?;
+    for round in 0..5 {
+        if round % 2 == 0 {
+            tab.reload().await?;
+        } else {
+            drop_cleanly(&mut desktop).await?;
+            tab.state("left", SOON).await?;
+            desktop = Desktop::call(&stage.server.url, "tea")?;
+        }
         tab.state("connected", UP).await?;
         call_stands(&tab, &mut desktop).await?;
     }
