@@ -26,6 +26,9 @@ struct PlainRelayed<'a> {
     message: &'a RawValue,
 }
 
+/// An event without its message is hardly ever longer.
+const REST_BYTES: usize = 128;
+
 /// How much of a client's own words an error repeats.
 const QUOTED_CHARS: usize = 40;
 
@@ -107,7 +110,16 @@ impl ServerEvent {
 
     /// The event as one text frame.
     pub fn to_text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let message = match self {
+            Self::Message { message, .. } => message.as_str().len(),
+            _ => 0,
+        };
+        let mut text = Vec::with_capacity(REST_BYTES + message);
+        // Only maps with keys other than strings fail to serialise, and there are none.
+        if serde_json::to_writer(&mut text, self).is_err() {
+            return String::new();
+        }
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// Whose words a message or a `bye` is about.
