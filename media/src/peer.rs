@@ -5,6 +5,7 @@
 //! `Peer`. Settings and workarounds follow what was measured about the crate; each is named
 //! where it stands.
 
+mod fec;
 mod handler;
 mod interceptors;
 mod network;

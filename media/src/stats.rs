@@ -19,6 +19,10 @@ pub struct Counters {
     rtt_us: AtomicU64,
     /// Gauge: what congestion control allows, bit/s; 0 is unknown.
     target_bps: AtomicU64,
+    /// Gauge: share of the sent pictures' packets that are repairs made ahead, in millionths.
+    fec_share: AtomicU64,
+    /// Gauge: the other end sends such repairs now.
+    fec_coming: AtomicBool,
     detail: Mutex<Detail>,
 }
 
@@ -45,6 +49,8 @@ pub struct VideoFlow {
     pub lost: u64,
     /// RTP packets sent, or received, again.
     pub retransmitted: u64,
+    /// Lost RTP packets that were restored from forward error correction.
+    pub recovered: u64,
     /// Gaps between shown pictures long enough to be seen (W3C webrtc-stats, `freezeCount`).
     pub freezes: u64,
     /// Their sum (`totalFreezesDuration`).
@@ -112,6 +118,26 @@ impl Counters {
             0 => None,
             bps => Some(Bitrate::from_bps(bps)),
         }
+    }
+
+    /// What share of the packets, from 0 to 0.5, pictures leave to forward error correction.
+    pub(crate) fn set_fec_share(&self, share: f64) {
+        self.fec_share.store((share.clamp(0.0, 0.5) * 1e6) as u64, Relaxed);
+    }
+
+    /// What share of the packets forward error correction takes now.
+    pub(crate) fn fec_share(&self) -> f64 {
+        self.fec_share.load(Relaxed) as f64 / 1e6
+    }
+
+    /// Whether the other end sends repairs ahead now.
+    pub(crate) fn set_fec_coming(&self, coming: bool) {
+        self.fec_coming.store(coming, Relaxed);
+    }
+
+    /// Whether the other end sends repairs ahead now.
+    pub(crate) fn fec_coming(&self) -> bool {
+        self.fec_coming.load(Relaxed)
     }
 
     /// Payload bytes handed to the network so far, sound and pictures.
@@ -212,6 +238,7 @@ pub struct VideoStatistics {
     pub key_frames: u64,
     pub lost: u64,
     pub retransmitted: u64,
+    pub recovered: u64,
     pub freezes: u64,
     pub frozen_ms: f64,
 }
@@ -295,6 +322,7 @@ fn video(new: &VideoFlow, old: Option<&VideoFlow>, seconds: f64) -> (VideoStatis
         key_frames: new.key_frames,
         lost: new.lost,
         retransmitted: new.retransmitted,
+        recovered: new.recovered,
         freezes: new.freezes,
         frozen_ms: ms(new.frozen),
     };

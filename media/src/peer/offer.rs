@@ -18,7 +18,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
-use super::{interceptors, now};
+use super::{fec, interceptors, now};
 use crate::congestion::{Controller, Limits};
 use crate::stats::Counters;
 
@@ -102,8 +102,12 @@ pub(super) fn interceptor_chain(
         .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
         .with(Slot::TwccSender, TwccSenderBuilder::new().build())
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
+        .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc))
+        // Behind the receiver reports: what is restored was lost all the same. And what asks for
+        // lost packets behind that: what is restored need not be asked for.
+        .with(Slot::from(10_500), fec::FecReceiver::new(Arc::clone(counters), video_ssrc))
         .with(
-            Slot::NackGenerator,
+            Slot::from(10_700),
             interceptors::RepairRequests::new(Arc::clone(counters), video_ssrc),
         )
         .with(

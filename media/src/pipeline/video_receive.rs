@@ -11,7 +11,7 @@ use crate::codec::Decoded;
 use crate::codec::h264::H264Decoder;
 use crate::frame::{Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
-use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket, repair_time_for};
+use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket};
 use crate::stats::Counters;
 use crate::strip;
 
@@ -115,7 +115,7 @@ struct Loop {
     ask_key_frame: KeyFrameRequester,
     counters: Arc<Counters>,
     log: Arc<FrameLog>,
-    /// Nothing but a key frame is of use.
+    /// A key frame was asked for, and no picture was shown since.
     wanting: bool,
     asked: Option<Instant>,
     refused: bool,
@@ -138,7 +138,7 @@ impl Loop {
             self.assembler.handle_packet(at, packet);
         }
         if let Some(rtt) = self.counters.rtt() {
-            self.assembler.set_repair_time(repair_time_for(rtt));
+            self.assembler.set_rtt(rtt);
         }
         if !peer_sends {
             self.freezes.pause();
@@ -169,7 +169,8 @@ impl Loop {
                     self.log.note(FrameEvent::Decoded, frame.strip);
                 }
                 self.refused = false;
-                self.wanting &= !unit.key_frame;
+                // Whatever was asked for: pictures go on, by a key frame or by repairs.
+                self.wanting = false;
                 self.show(frame, unit.key_frame);
             }
             Ok(Decoded::Nothing) => {}
