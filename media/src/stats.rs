@@ -1,6 +1,7 @@
 //! Counters that every part of a call adds to, and the statistics object made of them once a
 //! second. The object's fields are part of the command line's contract (`docs/testing.md`).
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -8,7 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::rtp::app_message::PictureFeedback;
 use crate::units::Bitrate;
+
+/// What a peer can make us remember.
+const MOST_FEEDBACK: usize = 16;
 
 /// What a running call counts. Shared by its threads; every field only ever grows, except for
 /// the gauges, which say so.
@@ -23,6 +28,10 @@ pub struct Counters {
     fec_share: AtomicU64,
     /// Gauge: the other end sends such repairs now.
     fec_coming: AtomicBool,
+    /// The other end is one of ours: it keeps long-term references.
+    peer_is_ours: AtomicBool,
+    /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
+    picture_feedback: Mutex<VecDeque<PictureFeedback>>,
     detail: Mutex<Detail>,
 }
 
@@ -138,6 +147,31 @@ impl Counters {
     /// Whether the other end sends repairs ahead now.
     pub(crate) fn fec_coming(&self) -> bool {
         self.fec_coming.load(Relaxed)
+    }
+
+    /// The other end speaks our dialect of RTCP.
+    pub(crate) fn set_peer_is_ours(&self) {
+        self.peer_is_ours.store(true, Relaxed);
+    }
+
+    /// Whether the other end has spoken our dialect of RTCP.
+    pub(crate) fn peer_is_ours(&self) -> bool {
+        self.peer_is_ours.load(Relaxed)
+    }
+
+    /// The other end said this about our pictures.
+    pub(crate) fn add_picture_feedback(&self, feedback: PictureFeedback) {
+        let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == MOST_FEEDBACK {
+            waiting.pop_front();
+        }
+        waiting.push_back(feedback);
+    }
+
+    /// What the other end said about our pictures since the last call, in order.
+    pub(crate) fn take_picture_feedback(&self) -> VecDeque<PictureFeedback> {
+        let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut waiting)
     }
 
     /// Payload bytes handed to the network so far, sound and pictures.

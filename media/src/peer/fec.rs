@@ -17,7 +17,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 
-use crate::rtp::app_message::AppMessage;
+use crate::rtp::app_message::{AppMessage, PictureFeedback};
 use crate::rtp::fec::{FecDecoder, FecEncoder, Media, PAYLOAD_TYPE, PathLoss, Recovered, strength};
 use crate::rtp::h264_depacketize::inspect;
 use crate::rtp::losses::LossMeter;
@@ -68,11 +68,12 @@ pub(super) struct FecSender {
 }
 
 impl FecSender {
-    pub(super) fn new(counters: Arc<Counters>, media_ssrc: u32) -> Self {
+    /// Protects the stream `media_ssrc` under the SSRC `ssrc`.
+    pub(super) fn new(counters: Arc<Counters>, media_ssrc: u32, ssrc: u32) -> Self {
         Self {
             counters,
             media_ssrc,
-            ssrc: rand::random(),
+            ssrc,
             sequence_number: rand::random::<u16>() >> 1,
             encoder: FecEncoder::new(media_ssrc),
             path: None,
@@ -84,10 +85,16 @@ impl FecSender {
     }
 
     fn handle_rtcp(&mut self, packet: &dyn rtc::rtcp::Packet) {
-        if let Some(AppMessage::Losses { ssrc, expected, lost, runs }) = app_message(packet)
+        let Some(message) = app_message(packet) else {
+            return;
+        };
+        self.counters.set_peer_is_ours();
+        if let AppMessage::Losses { ssrc, expected, lost, runs } = message
             && ssrc == self.media_ssrc
         {
             self.path.get_or_insert_default().handle_report(expected, lost, runs);
+        } else if let Some(said) = PictureFeedback::from_message(message, self.media_ssrc) {
+            self.counters.add_picture_feedback(said);
         }
     }
 
@@ -180,8 +187,6 @@ pub(super) struct FecReceiver {
     streams: HashMap<u32, Stream>,
     /// RTX SSRC to the SSRC it repairs.
     retransmissions: HashMap<u32, u32>,
-    /// The other end is one of ours.
-    ours: bool,
     repaired_at: Option<Instant>,
     report_at: Option<Instant>,
     read: VecDeque<TaggedPacket>,
@@ -201,7 +206,6 @@ impl FecReceiver {
             sender_ssrc,
             streams: HashMap::new(),
             retransmissions: HashMap::new(),
-            ours: false,
             repaired_at: None,
             report_at: None,
             read: VecDeque::new(),
@@ -229,7 +233,8 @@ impl FecReceiver {
         if packet.header.payload_type != PAYLOAD_TYPE {
             return (true, Vec::new());
         }
-        (self.ours, self.repaired_at) = (true, Some(now));
+        self.repaired_at = Some(now);
+        self.counters.set_peer_is_ours();
         // Only the stream that the repair names takes it.
         let recovered = self.streams.iter_mut().find_map(|(ssrc, stream)| {
             let found = stream.decoder.handle_repair(&packet.payload);
@@ -305,10 +310,6 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for FecReceiver {
         let (now, transport) = (msg.now, msg.transport);
         let (goes_on, recovered) = match &msg.message.packet {
             Packet::Rtp(packet) => self.handle_rtp(now, packet),
-            Packet::Rtcp(packets) => {
-                self.ours |= packets.iter().any(|packet| app_message(packet.as_ref()).is_some());
-                (true, Vec::new())
-            }
             _ => (true, Vec::new()),
         };
         if goes_on {
@@ -342,7 +343,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for FecReceiver {
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         if self.report_at.is_some_and(|at| now >= at) {
             self.report(now);
-            self.report_at = Some(now + if self.ours { REPORT } else { RARE_REPORT });
+            self.report_at = Some(now + if self.counters.peer_is_ours() { REPORT } else { RARE_REPORT });
             let coming = self.repaired_at.is_some_and(|at| now < at + REPAIRS_STOPPED);
             self.counters.set_fec_coming(coming);
         }

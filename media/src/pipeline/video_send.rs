@@ -7,11 +7,12 @@ use super::thin::Thinner;
 use super::{Worker, now};
 use crate::adapt::{Adapter, Source};
 use crate::codec::CodecError;
-use crate::codec::h264::{H264Config, H264Encoder};
+use crate::codec::h264::{H264Config, H264Encoder, Reference};
 use crate::frame::{Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
 use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet};
 use crate::picture::scale;
+use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::h264_packetize::packetize;
 use crate::slot::Slot;
 use crate::stats::Counters;
@@ -175,6 +176,17 @@ impl Loop {
         };
         if changed_by_more_than(encoder.config().bitrate, bitrate, 0.02) {
             encoder.set_bitrate(bitrate)?;
+        }
+        for said in self.counters.take_picture_feedback() {
+            match said {
+                PictureFeedback::KeyFrame => self.key_frame_due = true,
+                PictureFeedback::ReferenceMarked { idr, frame } => {
+                    encoder.confirm_reference(Reference { idr, frame })?;
+                }
+                PictureFeedback::ReferenceWanted { idr, good, damaged } => {
+                    encoder.recover(Reference { idr, frame: good }, damaged)?;
+                }
+            }
         }
         let share = bitrate.bps() as f64 / 8.0 * KEY_FRAME_TIME.as_secs_f64();
         encoder.set_key_frame_size(share as usize);

@@ -53,6 +53,57 @@ pub enum AppMessage {
     },
 }
 
+/// What who receives pictures tells who sends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PictureFeedback {
+    /// A key frame is needed (PLI, RFC 4585 section 6.3.1).
+    KeyFrame,
+    /// As [`AppMessage::ReferenceMarked`].
+    ReferenceMarked {
+        /// `idr_pic_id`.
+        idr: u16,
+        /// `frame_num`.
+        frame: u16,
+    },
+    /// As [`AppMessage::ReferenceWanted`].
+    ReferenceWanted {
+        /// `idr_pic_id`.
+        idr: u16,
+        /// The last undamaged picture's `frame_num`.
+        good: u16,
+        /// The first damaged one's.
+        damaged: u16,
+    },
+}
+
+impl PictureFeedback {
+    /// As a message about the stream `ssrc`; a key frame is asked for otherwise.
+    pub fn to_message(self, ssrc: u32) -> Option<AppMessage> {
+        match self {
+            Self::KeyFrame => None,
+            Self::ReferenceMarked { idr, frame } => {
+                Some(AppMessage::ReferenceMarked { ssrc, idr, frame })
+            }
+            Self::ReferenceWanted { idr, good, damaged } => {
+                Some(AppMessage::ReferenceWanted { ssrc, idr, good, damaged })
+            }
+        }
+    }
+
+    /// What a message says about pictures of the stream `ssrc`, if it does.
+    pub fn from_message(message: AppMessage, ssrc: u32) -> Option<Self> {
+        match message {
+            AppMessage::ReferenceMarked { ssrc: of, idr, frame } if of == ssrc => {
+                Some(Self::ReferenceMarked { idr, frame })
+            }
+            AppMessage::ReferenceWanted { ssrc: of, idr, good, damaged } if of == ssrc => {
+                Some(Self::ReferenceWanted { idr, good, damaged })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl AppMessage {
     /// The whole RTCP packet, from `sender`.
     pub fn to_bytes(self, sender: u32) -> Vec<u8> {

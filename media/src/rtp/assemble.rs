@@ -251,6 +251,29 @@ impl Assembler {
         self.await_key(now, false);
     }
 
+    /// Whether nothing comes out before a key frame.
+    pub fn is_awaiting_key(&self) -> bool {
+        self.awaiting_key
+    }
+
+    /// Gives the present gap up without waiting for a key frame: what follows comes out, for a
+    /// decoder that tells for itself which pictures are damaged.
+    pub fn skip_gap(&mut self) {
+        if self.awaiting_key {
+            return;
+        }
+        let Some((missing, _)) = self.gap else {
+            return;
+        };
+        self.stats.gaps_given_up += 1;
+        self.drop_before(missing);
+        let behind = self.packets.keys().next().copied();
+        self.next = behind.or(self.next);
+        // Where the frame begins is not known, unless one ends in between.
+        self.next_starts_frame = false;
+        self.close_gap();
+    }
+
     /// Counters since the beginning.
     pub fn stats(&self) -> AssemblerStats {
         self.stats

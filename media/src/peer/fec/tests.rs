@@ -32,7 +32,7 @@ impl Ends {
         }
         streams.iter().for_each(|info| receiver.bind_remote_stream(info));
         Self {
-            sender: FecSender::new(counters(), MEDIA),
+            sender: FecSender::new(counters(), MEDIA, 9),
             receiver,
             now: Instant::now(),
             next: 65_500,

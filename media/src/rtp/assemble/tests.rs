@@ -253,6 +253,29 @@ fn a_repair_that_comes_after_the_request_still_loses_nothing() {
 }
 
 #[test]
+fn a_gap_can_be_skipped_up_to_the_next_frame_that_is_whole() {
+    for lost in [0..1, 2..3, 4..5, 3..7, 0..5] {
+        let mut sender = Sender::new(65_530, 0);
+        let mut receiver = started(&mut sender);
+        // Five packets, five packets, one.
+        let (_, first) = sender.frame(false, 4500);
+        let (second, more) = sender.frame(false, 4500);
+        let (third, last) = sender.frame(false, 100);
+        assert_eq!((first.len(), more.len()), (5, 5));
+        let packets = first.into_iter().chain(more).chain(last).enumerate();
+        let came = packets.filter(|(number, _)| !lost.contains(number)).map(|(_, packet)| packet);
+        assert!(receiver.give(came).is_empty());
+        receiver.assembler.skip_gap();
+        // Without its neighbour nobody knows that the second frame begins where it does.
+        let expected = if lost.end >= 5 { vec![third] } else { vec![second, third] };
+        assert!(receiver.poll() == expected, "without {lost:?}");
+        let (next, packets) = sender.frame(false, 2000);
+        assert_eq!(receiver.give(packets), [next]);
+        assert!(!receiver.key_frame_needed());
+    }
+}
+
+#[test]
 fn a_whole_key_frame_overtakes_a_gap() {
     let mut sender = Sender::new(10, 0);
     let mut receiver = started(&mut sender);
