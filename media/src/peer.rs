@@ -5,9 +5,12 @@
 //! `Peer`. Settings and workarounds follow what was measured about the crate; each is named
 //! where it stands.
 
+mod fec;
+mod feedback;
 mod handler;
 mod interceptors;
 mod network;
+mod numbering;
 mod offer;
 mod outlet;
 mod turn_bridge;
@@ -23,7 +26,7 @@ use std::time::{Duration, Instant};
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
@@ -33,6 +36,7 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::RtpSender;
 
 use self::turn_bridge::Bridges;
+use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::assemble::RtpPacket;
 use crate::stats::Counters;
 
@@ -135,7 +139,7 @@ pub struct Peer {
     video_ssrc: u32,
     audio_ssrc: u32,
     senders: [Arc<dyn RtpSender>; 2],
-    key_frames: Arc<Notify>,
+    feedback: Arc<feedback::FeedbackQueue>,
     counters: Arc<Counters>,
     bridges: tokio::sync::Mutex<Bridges>,
 }
@@ -182,11 +186,11 @@ impl Peer {
                 RTCIceTransportPolicy::All
             })
             .build();
-        let key_frames = Arc::new(Notify::new());
+        let feedback = Arc::new(feedback::FeedbackQueue::default());
         let handler = handler::Handler {
             events,
             inlets: Arc::new(inlets),
-            key_frames: Arc::clone(&key_frames),
+            feedback: Arc::clone(&feedback),
             sender_ssrc: video_ssrc,
             has_video: AtomicBool::new(false),
             has_audio: AtomicBool::new(false),
@@ -217,7 +221,7 @@ impl Peer {
             video_ssrc,
             audio_ssrc,
             senders: [audio_sender, video_sender],
-            key_frames,
+            feedback,
             counters,
             bridges: tokio::sync::Mutex::new(bridges),
         })
@@ -339,10 +343,10 @@ impl Peer {
         outlets
     }
 
-    /// Asks the other end for a key frame (PLI, RFC 4585 section 6.3.1).
-    pub fn key_frame_requester(&self) -> Arc<dyn Fn() + Send + Sync> {
-        let notify = Arc::clone(&self.key_frames);
-        Arc::new(move || notify.notify_one())
+    /// Tells the other end what its pictures need.
+    pub fn picture_feedback(&self) -> Arc<dyn Fn(PictureFeedback) + Send + Sync> {
+        let queue = Arc::clone(&self.feedback);
+        Arc::new(move |feedback| queue.push(feedback))
     }
 
     /// The candidate pair in use: the local candidate's type and protocol, e.g. `host/udp`.

@@ -4,6 +4,8 @@
 pub mod audio_receive;
 pub mod audio_send;
 pub mod freeze;
+pub mod playout;
+mod recovery;
 mod thin;
 pub mod video_receive;
 pub mod video_send;

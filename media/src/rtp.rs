@@ -1,8 +1,11 @@
 //! Packets to frames, repairs, and what RTCP told: pure, fuzzed, no sockets.
 
+pub mod app_message;
 pub mod assemble;
+pub mod fec;
 pub mod feedback;
 pub mod h264_depacketize;
 pub mod h264_packetize;
+pub mod losses;
 pub mod nack;
 pub mod sequence;

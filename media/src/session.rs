@@ -47,7 +47,7 @@ impl Session {
         let video_receiver = VideoReceiver::start(
             video_parts,
             pictures,
-            peer.key_frame_requester(),
+            peer.picture_feedback(),
             Arc::clone(&counters),
             Arc::clone(local.log()),
         );

@@ -1,6 +1,7 @@
 //! Counters that every part of a call adds to, and the statistics object made of them once a
 //! second. The object's fields are part of the command line's contract (`docs/testing.md`).
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -8,7 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::rtp::app_message::PictureFeedback;
 use crate::units::Bitrate;
+
+/// What a peer can make us remember.
+const MOST_FEEDBACK: usize = 16;
 
 /// What a running call counts. Shared by its threads; every field only ever grows, except for
 /// the gauges, which say so.
@@ -19,6 +24,14 @@ pub struct Counters {
     rtt_us: AtomicU64,
     /// Gauge: what congestion control allows, bit/s; 0 is unknown.
     target_bps: AtomicU64,
+    /// Gauge: share of the sent pictures' packets that are repairs made ahead, in millionths.
+    fec_share: AtomicU64,
+    /// Gauge: the other end sends such repairs now.
+    fec_coming: AtomicBool,
+    /// The other end is one of ours: it keeps long-term references.
+    peer_is_ours: AtomicBool,
+    /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
+    picture_feedback: Mutex<VecDeque<PictureFeedback>>,
     detail: Mutex<Detail>,
 }
 
@@ -45,6 +58,8 @@ pub struct VideoFlow {
     pub lost: u64,
     /// RTP packets sent, or received, again.
     pub retransmitted: u64,
+    /// Lost RTP packets that were restored from forward error correction.
+    pub recovered: u64,
     /// Gaps between shown pictures long enough to be seen (W3C webrtc-stats, `freezeCount`).
     pub freezes: u64,
     /// Their sum (`totalFreezesDuration`).
@@ -112,6 +127,51 @@ impl Counters {
             0 => None,
             bps => Some(Bitrate::from_bps(bps)),
         }
+    }
+
+    /// What share of the packets, from 0 to 0.5, pictures leave to forward error correction.
+    pub(crate) fn set_fec_share(&self, share: f64) {
+        self.fec_share.store((share.clamp(0.0, 0.5) * 1e6) as u64, Relaxed);
+    }
+
+    /// What share of the packets forward error correction takes now.
+    pub(crate) fn fec_share(&self) -> f64 {
+        self.fec_share.load(Relaxed) as f64 / 1e6
+    }
+
+    /// Whether the other end sends repairs ahead now.
+    pub(crate) fn set_fec_coming(&self, coming: bool) {
+        self.fec_coming.store(coming, Relaxed);
+    }
+
+    /// Whether the other end sends repairs ahead now.
+    pub(crate) fn fec_coming(&self) -> bool {
+        self.fec_coming.load(Relaxed)
+    }
+
+    /// The other end speaks our dialect of RTCP.
+    pub(crate) fn set_peer_is_ours(&self) {
+        self.peer_is_ours.store(true, Relaxed);
+    }
+
+    /// Whether the other end has spoken our dialect of RTCP.
+    pub(crate) fn peer_is_ours(&self) -> bool {
+        self.peer_is_ours.load(Relaxed)
+    }
+
+    /// The other end said this about our pictures.
+    pub(crate) fn add_picture_feedback(&self, feedback: PictureFeedback) {
+        let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == MOST_FEEDBACK {
+            waiting.pop_front();
+        }
+        waiting.push_back(feedback);
+    }
+
+    /// What the other end said about our pictures since the last call, in order.
+    pub(crate) fn take_picture_feedback(&self) -> VecDeque<PictureFeedback> {
+        let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut waiting)
     }
 
     /// Payload bytes handed to the network so far, sound and pictures.
@@ -212,6 +272,7 @@ pub struct VideoStatistics {
     pub key_frames: u64,
     pub lost: u64,
     pub retransmitted: u64,
+    pub recovered: u64,
     pub freezes: u64,
     pub frozen_ms: f64,
 }
@@ -295,6 +356,7 @@ fn video(new: &VideoFlow, old: Option<&VideoFlow>, seconds: f64) -> (VideoStatis
         key_frames: new.key_frames,
         lost: new.lost,
         retransmitted: new.retransmitted,
+        recovered: new.recovered,
         freezes: new.freezes,
         frozen_ms: ms(new.frozen),
     };

@@ -5,10 +5,21 @@
 
 mod decoder;
 mod encoder;
+mod key_frame;
 mod sps;
 
 pub use decoder::H264Decoder;
 pub use encoder::{H264Config, H264Encoder};
+
+/// Names a picture: the key frame it follows and its number since (ITU-T H.264 section 7.4.3:
+/// `idr_pic_id` and `frame_num`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// `idr_pic_id`.
+    pub idr: u16,
+    /// `frame_num`.
+    pub frame: u16,
+}
 
 #[cfg(test)]
 mod tests;

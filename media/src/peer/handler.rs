@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnectionEventHandler, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
 };
 
+use super::feedback::{self, FeedbackQueue};
 use super::{Candidate, Inlets, PeerEvent, now};
 use crate::rtp::assemble::RtpPacket;
 
@@ -18,7 +18,7 @@ use crate::rtp::assemble::RtpPacket;
 pub(super) struct Handler {
     pub(super) events: mpsc::UnboundedSender<PeerEvent>,
     pub(super) inlets: Arc<Inlets>,
-    pub(super) key_frames: Arc<Notify>,
+    pub(super) feedback: Arc<FeedbackQueue>,
     pub(super) sender_ssrc: u32,
     /// One track of a kind: two would be mixed up behind the inlet.
     pub(super) has_video: AtomicBool,
@@ -67,18 +67,18 @@ impl PeerConnectionEventHandler for Handler {
             track,
             kind,
             Arc::clone(&self.inlets),
-            Arc::clone(&self.key_frames),
+            Arc::clone(&self.feedback),
             self.sender_ssrc,
         ));
     }
 }
 
-/// Hands on what a track brings, and sends a PLI whenever asked, until the track ends.
+/// Hands on what a track brings, and sends what there is to say about it, until it ends.
 async fn read(
     track: Arc<dyn TrackRemote>,
     kind: RtpCodecKind,
     inlets: Arc<Inlets>,
-    key_frame_asked: Arc<Notify>,
+    feedback: Arc<FeedbackQueue>,
     sender_ssrc: u32,
 ) {
     loop {
@@ -88,10 +88,10 @@ async fn read(
                 None | Some(TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError) => return,
                 Some(_) => continue, // `OnOpen` comes again at every renegotiation
             },
-            () = key_frame_asked.notified(), if kind == RtpCodecKind::Video => {
+            said = feedback.next(), if kind == RtpCodecKind::Video => {
                 if let Some(media_ssrc) = track.ssrcs().await.first().copied() {
-                    let pli = PictureLossIndication { sender_ssrc, media_ssrc };
-                    if track.write_rtcp(vec![Box::new(pli)]).await.is_err() {
+                    let packet = feedback::packet(said, sender_ssrc, media_ssrc);
+                    if track.write_rtcp(vec![packet]).await.is_err() {
                         return;
                     }
                 }

@@ -154,9 +154,6 @@ impl Interceptor for RtcpTap {
     fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
 }
 
-/// A picture that waited longer is of no use: the assembler has given it up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
-
 /// Asks for lost packets of the remote streams that negotiated `nack` (RFC 4585 section 6.2.1).
 pub(super) struct RepairRequests {
     counters: Arc<Counters>,
@@ -225,6 +222,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for RepairRequests {
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         let rtt = self.counters.rtt();
         for (&media_ssrc, list) in &mut self.lists {
+            list.set_repairs_coming(self.counters.fec_coming());
             let missing = list.poll(now, rtt);
             if missing.is_empty() {
                 continue;
@@ -257,7 +255,7 @@ impl Interceptor for RepairRequests {
         // The stack binds the RTX stream too, after the one it repairs, with the same feedback.
         // Its own gaps are of no interest: what is missing is asked for by the original number.
         if nack && !self.repairs.contains_key(&info.ssrc) {
-            self.lists.entry(info.ssrc).or_insert_with(|| NackGenerator::new(GIVE_UP_AFTER));
+            self.lists.entry(info.ssrc).or_insert_with(|| NackGenerator::new());
             if let Some(rtx) = info.ssrc_rtx {
                 self.repairs.insert(rtx, info.ssrc);
                 self.lists.remove(&rtx);

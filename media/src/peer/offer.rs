@@ -18,7 +18,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
-use super::{interceptors, now};
+use super::{fec, interceptors, now, numbering};
 use crate::congestion::{Controller, Limits};
 use crate::stats::Counters;
 
@@ -94,16 +94,24 @@ pub(super) fn interceptor_chain(
         Arc::clone(counters),
         now(),
     );
+    let fec_ssrc = rand::random();
     let registry = Registry::new()
         .with(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
         .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
-        .with(Slot::TwccSender, TwccSenderBuilder::new().build())
-        .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(
-            Slot::NackGenerator,
+            Slot::TwccSender,
+            numbering::Numbering::new(TwccSenderBuilder::new().build(), fec_ssrc),
+        )
+        .with(Slot::NackResponder, NackResponderBuilder::new().build())
+        .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
+        // Behind the receiver reports: what is restored was lost all the same. And what asks for
+        // lost packets behind that: what is restored need not be asked for.
+        .with(Slot::from(10_500), fec::FecReceiver::new(Arc::clone(counters), video_ssrc))
+        .with(
+            Slot::from(10_700),
             interceptors::RepairRequests::new(Arc::clone(counters), video_ssrc),
         )
         .with(

@@ -1,17 +1,21 @@
 //! Packets to pictures: assemble, decode, hand on. A damaged picture is never shown.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::freeze::FreezeMeter;
+use super::playout::Playout;
+use super::recovery::{Recovery, Remedy};
 use super::{Worker, now};
 use crate::codec::Decoded;
-use crate::codec::h264::H264Decoder;
+use crate::codec::h264::{H264Decoder, Reference};
 use crate::frame::{Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
-use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket, repair_time_for};
+use crate::rtp::app_message::PictureFeedback;
+use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket};
 use crate::stats::Counters;
 use crate::strip;
 
@@ -24,8 +28,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(400);
 /// Receives every decoded picture, on the decoder's thread. Must not block.
 pub type PictureSink = Arc<dyn Fn(Arc<Frame>) + Send + Sync>;
 
-/// Asks the other end for a key frame.
-pub type KeyFrameRequester = Arc<dyn Fn() + Send + Sync>;
+/// Tells the other end what its pictures need.
+pub type FeedbackSender = Arc<dyn Fn(PictureFeedback) + Send + Sync>;
+
+/// Pictures that wait to be shown: those of the longest hold at 60 a second, and a few.
+const MOST_HELD: usize = 16;
 
 /// The network's end of the pipeline.
 pub struct VideoInlet {
@@ -64,7 +71,7 @@ impl VideoReceiver {
     pub fn start(
         parts: VideoReceiverParts,
         pictures: PictureSink,
-        ask_key_frame: KeyFrameRequester,
+        feedback: FeedbackSender,
         counters: Arc<Counters>,
         log: Arc<FrameLog>,
     ) -> Self {
@@ -83,8 +90,11 @@ impl VideoReceiver {
                 decoder,
                 pool: FramePool::new(),
                 freezes: FreezeMeter::default(),
+                playout: Playout::default(),
+                held: VecDeque::new(),
+                recovery: Recovery::default(),
                 pictures,
-                ask_key_frame,
+                feedback,
                 counters,
                 log,
                 wanting: false,
@@ -106,16 +116,26 @@ impl VideoReceiver {
     }
 }
 
+struct Held {
+    at: Instant,
+    frame: Frame,
+    key_frame: bool,
+}
+
 struct Loop {
     assembler: Assembler,
     decoder: H264Decoder,
     pool: FramePool,
     freezes: FreezeMeter,
+    playout: Playout,
+    /// Decoded, and when each is to be shown.
+    held: VecDeque<Held>,
+    recovery: Recovery,
     pictures: PictureSink,
-    ask_key_frame: KeyFrameRequester,
+    feedback: FeedbackSender,
     counters: Arc<Counters>,
     log: Arc<FrameLog>,
-    /// Nothing but a key frame is of use.
+    /// A key frame was asked for, and no picture was shown since.
     wanting: bool,
     asked: Option<Instant>,
     refused: bool,
@@ -124,11 +144,17 @@ struct Loop {
 impl Loop {
     /// One round; false when the connection is gone.
     fn turn(&mut self, packets: &Receiver<(Instant, RtpPacket)>, peer_sends: bool) -> bool {
-        let wait = self
-            .assembler
-            .poll_timeout()
-            .map_or(Duration::from_millis(100), |at| at.saturating_duration_since(now()))
-            .min(Duration::from_millis(100));
+        let due = [
+            self.assembler.poll_timeout(),
+            self.recovery.poll_timeout(),
+            self.held.front().map(|held| held.at),
+        ];
+        let longest = Duration::from_millis(100);
+        let wait = due
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(longest, |at| at.saturating_duration_since(now()).min(longest));
         match packets.recv_timeout(wait) {
             Ok((at, packet)) => self.assembler.handle_packet(at, packet),
             Err(RecvTimeoutError::Timeout) => {}
@@ -138,13 +164,17 @@ impl Loop {
             self.assembler.handle_packet(at, packet);
         }
         if let Some(rtt) = self.counters.rtt() {
-            self.assembler.set_repair_time(repair_time_for(rtt));
+            self.assembler.set_rtt(rtt);
         }
         if !peer_sends {
             self.freezes.pause();
         }
+        self.show_due();
         while let Some(frame) = self.assembler.poll_frame(now()) {
             self.decode(&frame);
+        }
+        if self.recovery.is_overdue(now()) {
+            self.remedy(false);
         }
         self.ask_if_needed(peer_sends);
         let lost = self.assembler.stats().gaps_given_up;
@@ -169,13 +199,15 @@ impl Loop {
                     self.log.note(FrameEvent::Decoded, frame.strip);
                 }
                 self.refused = false;
-                self.wanting &= !unit.key_frame;
-                self.show(frame, unit.key_frame);
+                // Whatever was asked for: pictures go on, by a key frame or by repairs.
+                self.wanting = false;
+                self.handle_good();
+                self.hold(frame, unit);
             }
             Ok(Decoded::Nothing) => {}
             Ok(Decoded::Damaged) => {
                 self.counters.video_in(|flow| flow.dropped += 1);
-                self.assembler.require_key_frame(now());
+                self.remedy(false);
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.refused, true) {
@@ -183,6 +215,48 @@ impl Loop {
                 }
                 self.counters.video_in(|flow| flow.dropped += 1);
                 self.assembler.require_key_frame(now());
+            }
+        }
+    }
+
+    /// Confirms what the picture just decoded told to keep.
+    fn handle_good(&mut self) {
+        self.recovery.handle_good(self.decoder.position());
+        if let Some(Reference { idr, frame }) = self.decoder.marked_reference()
+            && self.counters.peer_is_ours()
+        {
+            (self.feedback)(PictureFeedback::ReferenceMarked { idr, frame });
+        }
+    }
+
+    /// Pictures are damaged, or a `gap` stays that will make them so.
+    fn remedy(&mut self, gap: bool) {
+        let (rtt, ours) = (self.counters.rtt(), self.counters.peer_is_ours());
+        match self.recovery.handle_damage(now(), rtt, ours) {
+            Remedy::Wait => self.assembler.skip_gap(),
+            Remedy::Reference { good: Reference { idr, frame: good }, damaged } => {
+                self.assembler.skip_gap();
+                (self.feedback)(PictureFeedback::ReferenceWanted { idr, good, damaged });
+            }
+            // While a gap is open, its repair may still come before the key frame does.
+            Remedy::KeyFrame if gap => self.wanting = true,
+            Remedy::KeyFrame => self.assembler.require_key_frame(now()),
+        }
+    }
+
+    /// Shows the picture now or keeps it until its time has come.
+    fn hold(&mut self, frame: Frame, unit: &AssembledFrame) {
+        let at = self.playout.handle_ready(now(), unit.rtp_timestamp, Duration::ZERO);
+        let at = self.held.back().map_or(at, |last| at.max(last.at));
+        self.held.push_back(Held { at, frame, key_frame: unit.key_frame });
+        self.show_due();
+    }
+
+    fn show_due(&mut self) {
+        while self.held.len() > MOST_HELD || self.held.front().is_some_and(|held| held.at <= now())
+        {
+            if let Some(held) = self.held.pop_front() {
+                self.show(held.frame, held.key_frame);
             }
         }
     }
@@ -202,14 +276,19 @@ impl Loop {
         (self.pictures)(Arc::new(frame));
     }
 
-    /// Asks at once, and again while none comes that can be shown; never in quick succession,
-    /// whatever arrives.
+    /// Asks at once, and again while no picture comes that can be shown; never in quick
+    /// succession, whatever arrives.
     fn ask_if_needed(&mut self, peer_sends: bool) {
-        let needed = matches!(self.assembler.poll_event(), Some(AssemblerEvent::KeyFrameNeeded));
-        self.wanting |= needed;
+        if matches!(self.assembler.poll_event(), Some(AssemblerEvent::KeyFrameNeeded)) {
+            if self.assembler.is_awaiting_key() {
+                self.wanting = true;
+            } else {
+                self.remedy(true);
+            }
+        }
         let lately = self.asked.is_some_and(|at| now().saturating_duration_since(at) < ASK_AGAIN);
         if self.wanting && peer_sends && !lately {
-            (self.ask_key_frame)();
+            (self.feedback)(PictureFeedback::KeyFrame);
             self.asked = Some(now());
         }
     }

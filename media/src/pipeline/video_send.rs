@@ -7,11 +7,12 @@ use super::thin::Thinner;
 use super::{Worker, now};
 use crate::adapt::{Adapter, Source};
 use crate::codec::CodecError;
-use crate::codec::h264::{H264Config, H264Encoder};
+use crate::codec::h264::{H264Config, H264Encoder, Reference};
 use crate::frame::{Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
 use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet};
 use crate::picture::scale;
+use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::h264_packetize::packetize;
 use crate::slot::Slot;
 use crate::stats::Counters;
@@ -25,6 +26,9 @@ const AUDIO_SHARE: Bitrate = Bitrate::from_kbps(56);
 
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
+
+/// A key frame is no larger than what the video's share carries in this time.
+const KEY_FRAME_TIME: Duration = Duration::from_millis(150);
 
 /// After a pause this long (camera off and on) the other end gets a fresh start.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -105,6 +109,7 @@ impl Loop {
         self.key_frame_due |= self.counters.take_key_frame_request()
             || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
         let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
+        let target = without_repairs(target, self.counters.fec_share());
         let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
         if waiting > MAX_BACKLOG.as_secs_f64() {
             self.counters.video_out(|flow| flow.dropped += 1);
@@ -172,6 +177,19 @@ impl Loop {
         if changed_by_more_than(encoder.config().bitrate, bitrate, 0.02) {
             encoder.set_bitrate(bitrate)?;
         }
+        for said in self.counters.take_picture_feedback() {
+            match said {
+                PictureFeedback::KeyFrame => self.key_frame_due = true,
+                PictureFeedback::ReferenceMarked { idr, frame } => {
+                    encoder.confirm_reference(Reference { idr, frame })?;
+                }
+                PictureFeedback::ReferenceWanted { idr, good, damaged } => {
+                    encoder.recover(Reference { idr, frame: good }, damaged)?;
+                }
+            }
+        }
+        let share = bitrate.bps() as f64 / 8.0 * KEY_FRAME_TIME.as_secs_f64();
+        encoder.set_key_frame_size(share as usize);
         let spaced =
             self.last_key_frame.is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
         let force = self.key_frame_due && spaced;
@@ -213,6 +231,11 @@ impl Loop {
         let ticks = since.as_nanos() * 90_000 / 1_000_000_000;
         self.timestamp_offset.wrapping_add(ticks as u32)
     }
+}
+
+/// What is left of the target for sound and pictures when repair packets have their share.
+fn without_repairs(target: Bitrate, share: f64) -> Bitrate {
+    AUDIO_SHARE.min(target) + target.saturating_sub(AUDIO_SHARE).scaled(1.0 - share)
 }
 
 fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {

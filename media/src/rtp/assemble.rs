@@ -1,7 +1,8 @@
 //! RTP packets to H.264 access units.
 //!
-//! Delivers whole frames in decoding order whose predecessors were delivered, too. A gap is
-//! given some time to be repaired; then everything up to the next key frame is dropped.
+//! Delivers whole frames in decoding order whose predecessors were delivered, too. A gap that is
+//! not repaired in time asks for a key frame, while repairs may still come; a little later,
+//! everything up to the next key frame is dropped.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,10 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::h264_depacketize::{Depacketized, depacketize, inspect};
+use super::nack::give_up_after;
 use super::sequence::{SequenceUnwrapper, Unwrapped};
 
-/// How long a gap may stay open while nothing is known of the path.
+/// How long a gap may stay open before a key frame is asked for, on a path with a short round
+/// trip or an unknown one.
 const DEFAULT_REPAIR_TIME: Duration = Duration::from_millis(200);
+
+/// On longer ones it is one round trip and this: the first repairs are late by then.
+const REPAIR_RESERVE: Duration = Duration::from_millis(50);
 
 /// While a key frame is awaited it is asked for again this often: requests get lost, too.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -60,7 +66,8 @@ pub struct AssembledFrame {
 /// What an [`Assembler`] wants of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AssemblerEvent {
-    /// Nothing more comes out until a key frame comes in: send a PLI.
+    /// A key frame would help: send a PLI. Nothing more comes out before it, or before the
+    /// repairs that are late.
     KeyFrameNeeded,
 }
 
@@ -124,7 +131,10 @@ pub struct Assembler {
     event: Option<AssemblerEvent>,
     /// The missing index and when the first packet behind it came.
     gap: Option<(u64, Instant)>,
+    /// A key frame was asked for because of that gap.
+    gap_asked: bool,
     repair_time: Duration,
+    give_up_time: Duration,
     stats: AssemblerStats,
 }
 
@@ -147,15 +157,17 @@ impl Assembler {
             ask_at: None,
             event: None,
             gap: None,
+            gap_asked: false,
             repair_time: DEFAULT_REPAIR_TIME,
+            give_up_time: give_up_after(Duration::ZERO),
             stats: AssemblerStats::default(),
         }
     }
 
-    /// How long to wait for a missing packet. A repair takes one round trip and one attempt in
-    /// reserve: `max(200 ms, 2 RTT + 60 ms)` is a good value, see [`repair_time_for`].
-    pub fn set_repair_time(&mut self, repair_time: Duration) {
-        self.repair_time = repair_time;
+    /// The path's round trip, by which repairs are waited for.
+    pub fn set_rtt(&mut self, rtt: Duration) {
+        self.repair_time = DEFAULT_REPAIR_TIME.max(rtt * 5 / 4 + REPAIR_RESERVE);
+        self.give_up_time = self.repair_time.max(give_up_after(rtt));
     }
 
     /// Takes one packet, in any order.
@@ -222,7 +234,8 @@ impl Assembler {
     /// When to call [`poll_frame`](Self::poll_frame) although no packet came.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.awaiting_key {
-            return self.gap.map(|(_, since)| since + self.repair_time);
+            let wait = if self.gap_asked { self.give_up_time } else { self.repair_time };
+            return self.gap.map(|(_, since)| since + wait);
         }
         // While nothing arrives there is nobody to ask.
         self.ask_at.filter(|_| self.wants_key_request())
@@ -236,6 +249,29 @@ impl Assembler {
     /// The decoder could not use what it got: deliver nothing until a key frame.
     pub fn require_key_frame(&mut self, now: Instant) {
         self.await_key(now, false);
+    }
+
+    /// Whether nothing comes out before a key frame.
+    pub fn is_awaiting_key(&self) -> bool {
+        self.awaiting_key
+    }
+
+    /// Gives the present gap up without waiting for a key frame: what follows comes out, for a
+    /// decoder that tells for itself which pictures are damaged.
+    pub fn skip_gap(&mut self) {
+        if self.awaiting_key {
+            return;
+        }
+        let Some((missing, _)) = self.gap else {
+            return;
+        };
+        self.stats.gaps_given_up += 1;
+        self.drop_before(missing);
+        let behind = self.packets.keys().next().copied();
+        self.next = behind.or(self.next);
+        // Where the frame begins is not known, unless one ends in between.
+        self.next_starts_frame = false;
+        self.close_gap();
     }
 
     /// Counters since the beginning.
@@ -261,9 +297,13 @@ impl Assembler {
         }
         let found = self.walk(false);
         match &found {
-            Ok(_) | Err(None) => self.gap = None,
+            Ok(_) | Err(None) => self.close_gap(),
             Err(Some((missing, behind))) if self.gap.is_none_or(|(known, _)| known != *missing) => {
+                // Repairs of one frame come one by one: what was asked for because of the
+                // first missing packet need not be asked for because of the second.
+                let asked = self.gap_asked;
                 self.gap = Some((*missing, *behind));
+                self.gap_asked = asked;
             }
             Err(Some(_)) => {}
         }
@@ -344,7 +384,7 @@ impl Assembler {
         self.bytes = self.bytes.saturating_sub(parts.values().map(|p| p.payload.len()).sum());
         self.next = Some(found.end);
         self.next_starts_frame = true;
-        self.gap = None;
+        self.close_gap();
         let Depacketized { data, key, unsupported, malformed, broken } =
             depacketize(parts.values().map(|part| &part.payload[..]));
         self.stats.unsupported += u64::from(unsupported);
@@ -358,10 +398,11 @@ impl Assembler {
             self.stats.frames_dropped += 1;
             return None;
         }
+        // Whatever was to be asked for: the stream goes on without it.
+        self.event = None;
         if key {
             self.awaiting_key = false;
             self.ask_at = None;
-            self.event = None;
         }
         self.stats.frames += 1;
         let media = || parts.values().filter(|part| !part.is_padding());
@@ -378,7 +419,14 @@ impl Assembler {
     /// Gives up what was not repaired in time. True if anything changed.
     fn give_up_overdue(&mut self, now: Instant) -> bool {
         if !self.awaiting_key {
-            let overdue = self.gap.is_some_and(|(_, since)| now >= since + self.repair_time);
+            let Some((_, since)) = self.gap else {
+                return false;
+            };
+            if !self.gap_asked && now >= since + self.repair_time {
+                self.gap_asked = true;
+                self.event = Some(AssemblerEvent::KeyFrameNeeded);
+            }
+            let overdue = now >= since + self.give_up_time;
             if overdue {
                 self.stats.gaps_given_up += 1;
                 self.await_key(now, false);
@@ -437,14 +485,19 @@ impl Assembler {
         let changes = self.packets.get(&next).is_some_and(|p| p.timestamp != packet.timestamp);
         self.next_starts_frame = last + 1 == next && (packet.marker || changes);
         self.next = Some(next);
+        self.close_gap();
+    }
+
+    fn close_gap(&mut self) {
         self.gap = None;
+        self.gap_asked = false;
     }
 
     fn await_key(&mut self, now: Instant, ask_anew: bool) {
         let first = !self.awaiting_key;
         if first {
             self.awaiting_key = true;
-            self.gap = None;
+            self.close_gap();
         }
         if first || ask_anew {
             self.ask(now);
@@ -469,11 +522,6 @@ impl Assembler {
             self.ask(now);
         }
     }
-}
-
-/// How long a gap deserves to be waited for on a path with this round trip.
-pub fn repair_time_for(rtt: Duration) -> Duration {
-    DEFAULT_REPAIR_TIME.max(rtt * 2 + Duration::from_millis(60)).min(Duration::from_secs(2))
 }
 
 #[cfg(test)]

@@ -14,14 +14,24 @@ const REORDER_GRACE: Duration = Duration::from_millis(10);
 /// or until more packets than this came behind it.
 const REORDER_PACKETS: u64 = 3;
 
+/// Where repairs come unasked, those of the frame itself and of the next one go first.
+const FORWARD_REPAIR: Duration = Duration::from_millis(40);
+
 /// A repair is not asked for again earlier than this, nor than one round trip and a bit.
 const SHORTEST_REPEAT: Duration = Duration::from_millis(20);
 const REPEAT_RESERVE: Duration = Duration::from_millis(10);
 
+/// On a path this long each request is made twice: a lost request, or a lost repair, would cost
+/// another round trip.
+const LONG_TRIP: Duration = Duration::from_millis(80);
+
+/// The second one a quarter of the round trip later, out of the same burst of losses.
+const TWICE_AFTER: u32 = 4;
+
 /// Assumed until a round trip was measured.
 const FIRST_RTT: Duration = Duration::from_millis(100);
 
-const MAX_TRIES: u32 = 10;
+const MAX_TRIES: u32 = 12;
 
 /// More than this at once is no loss to repair: a key frame is cheaper.
 const MAX_MISSING: usize = 500;
@@ -41,35 +51,52 @@ pub struct NackStats {
 
 struct Missing {
     noticed_at: Instant,
+    /// When the first request of the present round was made; a round has one or two.
     asked_at: Option<Instant>,
+    again: bool,
     tries: u32,
+}
+
+/// When a missing packet is asked for.
+#[derive(Clone, Copy)]
+struct Rhythm {
+    grace: Duration,
+    early: bool,
+    twice_after: Option<Duration>,
+    repeat_after: Duration,
 }
 
 /// Finds the gaps of one media SSRC.
 pub struct NackGenerator {
     sequence: SequenceUnwrapper,
     missing: BTreeMap<u64, Missing>,
-    give_up_after: Duration,
     rtt: Duration,
+    repairs_coming: bool,
     stats: NackStats,
 }
 
 impl Default for NackGenerator {
     fn default() -> Self {
-        Self::new(Duration::from_secs(1))
+        Self::new()
     }
 }
 
 impl NackGenerator {
-    /// Asks for a packet for at most `give_up_after` since it was missed.
-    pub fn new(give_up_after: Duration) -> Self {
+    /// Has seen nothing.
+    pub fn new() -> Self {
         Self {
             sequence: SequenceUnwrapper::new(),
             missing: BTreeMap::new(),
-            give_up_after,
             rtt: FIRST_RTT,
+            repairs_coming: false,
             stats: NackStats::default(),
         }
+    }
+
+    /// Whether the sender adds forward error correction: then nothing is asked for before that
+    /// had its chance.
+    pub fn set_repairs_coming(&mut self, coming: bool) {
+        self.repairs_coming = coming;
     }
 
     /// A packet arrived: as media, as padding, or repaired (its original sequence number).
@@ -100,7 +127,7 @@ impl NackGenerator {
             return;
         }
         for index in gap {
-            let missing = Missing { noticed_at: now, asked_at: None, tries: 0 };
+            let missing = Missing { noticed_at: now, asked_at: None, again: false, tries: 0 };
             self.missing.insert(index, missing);
         }
     }
@@ -108,22 +135,21 @@ impl NackGenerator {
     /// The sequence numbers to ask for now, in order. `rtt` is the newest round trip measured.
     pub fn poll(&mut self, now: Instant, rtt: Option<Duration>) -> Vec<u16> {
         self.rtt = rtt.unwrap_or(self.rtt);
-        let (limit, given_up) = (self.give_up_after, &mut self.stats.given_up);
+        let (limit, given_up) = (give_up_after(self.rtt), &mut self.stats.given_up);
         self.missing.retain(|_, missing| {
             let keep = missing.tries < MAX_TRIES && now < missing.noticed_at + limit;
             *given_up += u64::from(!keep);
             keep
         });
-        let (repeat, highest) = (self.repeat_after(), self.sequence.highest().unwrap_or(0));
+        let (rhythm, highest) = (self.rhythm(), self.sequence.highest().unwrap_or(0));
         let mut wanted = Vec::new();
         for (&index, missing) in &mut self.missing {
-            if now < missing.due(index, highest, repeat) {
+            if now < missing.due(index, highest, rhythm) {
                 continue;
             }
             self.stats.lost += u64::from(missing.tries == 0);
             self.stats.asked += 1;
-            missing.tries += 1;
-            missing.asked_at = Some(now);
+            missing.ask(now, rhythm);
             wanted.push(index as u16);
         }
         wanted
@@ -131,8 +157,8 @@ impl NackGenerator {
 
     /// When [`poll`](Self::poll) will have something to ask for, if nothing arrives before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let (repeat, highest) = (self.repeat_after(), self.sequence.highest().unwrap_or(0));
-        self.missing.iter().map(|(&index, missing)| missing.due(index, highest, repeat)).min()
+        let (rhythm, highest) = (self.rhythm(), self.sequence.highest().unwrap_or(0));
+        self.missing.iter().map(|(&index, missing)| missing.due(index, highest, rhythm)).min()
     }
 
     /// A new key frame arrived or the stream starts over: nothing before is of use.
@@ -146,19 +172,45 @@ impl NackGenerator {
         self.stats
     }
 
-    fn repeat_after(&self) -> Duration {
-        SHORTEST_REPEAT.max(self.rtt + REPEAT_RESERVE)
+    fn rhythm(&self) -> Rhythm {
+        let grace = if self.repairs_coming { FORWARD_REPAIR } else { REORDER_GRACE };
+        Rhythm {
+            grace,
+            early: !self.repairs_coming,
+            twice_after: (self.rtt >= LONG_TRIP).then(|| self.rtt / TWICE_AFTER),
+            repeat_after: SHORTEST_REPEAT.max(self.rtt + REPEAT_RESERVE),
+        }
     }
 }
 
 impl Missing {
-    fn due(&self, index: u64, highest: u64, repeat: Duration) -> Instant {
-        match self.asked_at {
-            Some(asked) => asked + repeat,
-            None if highest.saturating_sub(index) > REORDER_PACKETS => self.noticed_at,
-            None => self.noticed_at + REORDER_GRACE,
+    fn due(&self, index: u64, highest: u64, rhythm: Rhythm) -> Instant {
+        match (self.asked_at, rhythm.twice_after) {
+            (Some(asked), Some(after)) if self.again => asked + after,
+            (Some(asked), _) => asked + rhythm.repeat_after,
+            (None, _) if rhythm.early && highest.saturating_sub(index) > REORDER_PACKETS => {
+                self.noticed_at
+            }
+            (None, _) => self.noticed_at + rhythm.grace,
         }
     }
+
+    fn ask(&mut self, now: Instant, rhythm: Rhythm) {
+        self.tries += 1;
+        if self.again && rhythm.twice_after.is_some() {
+            self.again = false;
+            return;
+        }
+        self.asked_at = Some(now);
+        self.again = rhythm.twice_after.is_some();
+    }
+}
+
+/// How long a missing packet is asked and waited for on a path with this round trip: two rounds
+/// and a bit. What is not there by then comes too late to be played.
+pub fn give_up_after(rtt: Duration) -> Duration {
+    let rounds = rtt * 5 / 2 + Duration::from_millis(150);
+    rounds.clamp(Duration::from_millis(400), Duration::from_secs(3))
 }
 
 /// One entry of a generic NACK: a lost packet and which of the 16 after it are lost, too.
@@ -248,14 +300,37 @@ mod tests {
                 asked.push(ms);
             }
         }
-        assert_eq!(asked, [10, 70, 130, 190, 250, 310, 370, 430, 490, 550]);
+        assert_eq!(asked, [10, 70, 130, 190, 250, 310, 370]);
         assert_eq!(nack.stats().given_up, 1);
         assert_eq!(nack.poll_timeout(), None);
-        // On a long path time is up before the tries are.
-        let mut nack = received([10, 12], now);
-        let rtt = Some(400 * MS);
-        let asked = (0..2000).filter(|ms| !nack.poll(now + *ms * MS, rtt).is_empty()).count();
-        assert_eq!(asked, 3);
+    }
+
+    #[test]
+    fn on_a_long_path_each_request_is_made_twice() {
+        let now = Instant::now();
+        for (rtt, expected) in [
+            (100, vec![10, 35, 120, 145, 230, 255, 340, 365]),
+            (600, vec![10, 160, 620, 770, 1230, 1380]),
+        ] {
+            let mut nack = received([10, 12], now);
+            let asked: Vec<u32> = (0..4000)
+                .filter(|ms| !nack.poll(now + *ms * MS, Some(rtt * MS)).is_empty())
+                .collect();
+            assert_eq!(asked, expected);
+        }
+    }
+
+    #[test]
+    fn forward_error_correction_goes_first() {
+        let now = Instant::now();
+        let mut nack = received([10, 13], now);
+        nack.set_repairs_coming(true);
+        for number in 14..30 {
+            nack.handle_received(number, now + 5 * MS);
+        }
+        assert_eq!(nack.poll_timeout(), Some(now + 40 * MS));
+        nack.handle_received(11, now + 20 * MS);
+        assert_eq!(nack.poll(now + 40 * MS, RTT), [12]);
     }
 
     #[test]

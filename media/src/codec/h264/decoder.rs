@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // openh264 is a C++ library; each block says why it is sound.
 
-use super::sps;
+use super::{Reference, sps};
 use crate::annexb::nal_units;
 use crate::codec::{CodecError, Decoded};
 use crate::frame::{Frame, FramePool, Matrix};
@@ -81,6 +81,34 @@ impl H264Decoder {
             return self.decode_checked(access_unit, has_slice, pool);
         }
         Ok(decoded)
+    }
+
+    /// The long-term reference that the picture just decoded told to keep, if it did: to be
+    /// confirmed to the sender.
+    pub fn marked_reference(&self) -> Option<Reference> {
+        let marked = self.option(sys::DECODER_OPTION_LTR_MARKING_FLAG)? == 1;
+        let frame = self.option(sys::DECODER_OPTION_LTR_MARKED_FRAME_NUM).filter(|_| marked)?;
+        Some(Reference { idr: self.option(sys::DECODER_OPTION_IDR_PIC_ID)? as u16, frame: frame as u16 })
+    }
+
+    /// The picture just decoded.
+    pub fn position(&self) -> Option<Reference> {
+        let idr = self.option(sys::DECODER_OPTION_IDR_PIC_ID)?;
+        let frame = self.option(sys::DECODER_OPTION_FRAME_NUM)?;
+        Some(Reference { idr: u16::try_from(idr).ok()?, frame: u16::try_from(frame).ok()? })
+    }
+
+    fn option(&self, option: sys::DECODER_OPTION) -> Option<c_int> {
+        let mut value: c_int = 0;
+        // SAFETY: the object is alive; the options asked for in this file are all of type int.
+        let code = unsafe {
+            method(self.table().GetOption).ok()?(
+                self.library.as_ptr(),
+                option,
+                (&raw mut value).cast::<c_void>(),
+            )
+        };
+        (code == 0).then_some(value)
     }
 
     fn decode_checked(

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // openh264 is a C++ library; each block says why it is sound.
 
+use super::Reference;
+use super::key_frame::KeyFrameModel;
 use crate::codec::{CodecError, EncodedPicture};
 use crate::frame::{Frame, Matrix};
 use crate::units::Bitrate;
@@ -39,6 +41,13 @@ pub struct H264Encoder {
     matrix: Matrix,
     epoch: Option<Instant>,
     output: Box<sys::SFrameBSInfo>,
+    key_frames: KeyFrameModel,
+    /// What a key frame may take, in bytes.
+    key_frame_size: Option<usize>,
+    /// Quantiser of the next key frame, once rate control is off.
+    quantiser: u8,
+    /// Nothing was encoded yet at this size.
+    fresh: bool,
 }
 
 // SAFETY: the library's object has no tie to the thread that made it; `&mut self` on every
@@ -56,7 +65,17 @@ impl H264Encoder {
         // SAFETY: the library writes one pointer to the place given.
         let code = unsafe { sys::source::APILoader::WelsCreateSVCEncoder(&raw mut encoder) };
         let library = NonNull::new(encoder).filter(|_| code == 0).ok_or(start_error(code))?;
-        let mut this = Self { library, config, matrix, epoch: None, output: Box::default() };
+        let mut this = Self {
+            library,
+            config,
+            matrix,
+            epoch: None,
+            output: Box::default(),
+            key_frames: KeyFrameModel::default(),
+            key_frame_size: None,
+            quantiser: 26,
+            fresh: true,
+        };
         // It would otherwise write to standard error.
         let mut quiet: c_int = sys::WELS_LOG_QUIET;
         this.set_option(sys::ENCODER_OPTION_TRACE_LEVEL, &mut quiet, || "a log level".into())?;
@@ -74,6 +93,12 @@ impl H264Encoder {
         self.config
     }
 
+    /// What key frames may take from now on, in bytes: one that fills a slow link holds up
+    /// everything behind it. They get as good as that allows.
+    pub fn set_key_frame_size(&mut self, bytes: usize) {
+        self.key_frame_size = Some(bytes);
+    }
+
     /// Encodes one picture; `Frame::captured_at` must not run backwards. A picture of another
     /// size or colour matrix than the last reconfigures the encoder, and a key frame follows.
     /// Returns nothing where rate control drops the picture.
@@ -86,10 +111,64 @@ impl H264Encoder {
         if frame.matrix != self.matrix {
             // Colours alone would not make the library write its parameter sets anew.
             let config = usable(H264Config { width, height, ..self.config })?;
+            let learnt = (self.key_frames.clone(), self.key_frame_size);
             *self = Self::start(config, frame.matrix)?;
+            (self.key_frames, self.key_frame_size) = learnt;
         } else if (width, height) != (self.config.width, self.config.height) {
             self.resize(width, height)?;
         }
+        match self.key_frame_size {
+            Some(size) if force_key_frame || self.fresh => self.encode_key_frame(frame, size),
+            _ => {
+                self.fresh = false;
+                self.encode_once(frame, force_key_frame)
+            }
+        }
+    }
+
+    /// Encodes a key frame of at most about `size` bytes.
+    fn encode_key_frame(
+        &mut self,
+        frame: &Frame,
+        size: usize,
+    ) -> Result<Option<EncodedPicture>, CodecError> {
+        if std::mem::take(&mut self.fresh) {
+            // Rate control has to have seen one picture: without, the one after the key frame
+            // took up to 400 kB.
+            self.encode_once(frame, true)?;
+        }
+        let pixels = self.config.width * self.config.height;
+        let mut encoded = None;
+        for _ in 0..2 {
+            self.quantiser = self.key_frames.quantiser(pixels, size);
+            let mut parameters = self.parameters()?;
+            let setting = || "the quantiser of a key frame".into();
+            self.set_option(sys::ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, &mut parameters, setting)?;
+            self.set_rate_control(sys::RC_OFF_MODE)?;
+            let outcome = self.encode_once(frame, true);
+            self.set_rate_control(sys::RC_BITRATE_MODE)?;
+            encoded = outcome?;
+            let Some(picture) = &encoded else { break };
+            let bytes = picture.data.len();
+            self.key_frames.handle_encoded(pixels, self.quantiser, bytes);
+            if !KeyFrameModel::is_too_large(size, self.quantiser, bytes) {
+                break;
+            }
+        }
+        Ok(encoded)
+    }
+
+    fn set_rate_control(&mut self, mode: sys::RC_MODES) -> Result<(), CodecError> {
+        let mut mode = mode;
+        self.set_option(sys::ENCODER_OPTION_RC_MODE, &mut mode, || "its rate control".into())
+    }
+
+    fn encode_once(
+        &mut self,
+        frame: &Frame,
+        force_key_frame: bool,
+    ) -> Result<Option<EncodedPicture>, CodecError> {
+        let (width, height) = (self.config.width, self.config.height);
         if force_key_frame {
             // SAFETY: the object is alive, the call has no memory in common with us.
             unsafe { method(self.table().ForceIntraFrame)?(self.library.as_ptr(), true) };
@@ -154,6 +233,33 @@ impl H264Encoder {
         Ok(())
     }
 
+    /// The other end has decoded, and keeps, this long-term reference.
+    pub fn confirm_reference(&mut self, reference: Reference) -> Result<(), CodecError> {
+        let mut feedback = sys::SLTRMarkingFeedback {
+            uiFeedbackType: sys::LTR_MARKING_SUCCESS as u32,
+            uiIDRPicId: u32::from(reference.idr),
+            iLTRFrameNum: c_int::from(reference.frame),
+            iLayerId: 0,
+        };
+        let setting = || "a confirmed reference".into();
+        self.set_option(sys::ENCODER_LTR_MARKING_FEEDBACK, &mut feedback, setting)
+    }
+
+    /// At the other end `good` was the last undamaged picture and the one numbered `damaged` is
+    /// the newest: the next one refers to a confirmed reference, or is a key frame if there is
+    /// none. A request about another key frame's pictures is ignored.
+    pub fn recover(&mut self, good: Reference, damaged: u16) -> Result<(), CodecError> {
+        let mut request = sys::SLTRRecoverRequest {
+            uiFeedbackType: sys::LTR_RECOVERY_REQUEST as u32,
+            uiIDRPicId: u32::from(good.idr),
+            iLastCorrectFrameNum: c_int::from(good.frame),
+            iCurrentFrameNum: c_int::from(damaged),
+            iLayerId: 0,
+        };
+        let setting = || "a recovery".into();
+        self.set_option(sys::ENCODER_LTR_RECOVERY_REQUEST, &mut request, setting)
+    }
+
     /// Tells at what rate pictures will come from now on, without a key frame.
     pub fn set_frame_rate(&mut self, max_fps: f32) -> Result<(), CodecError> {
         let fps = usable_fps(max_fps);
@@ -166,6 +272,7 @@ impl H264Encoder {
 
     fn resize(&mut self, width: u32, height: u32) -> Result<(), CodecError> {
         self.config = usable(H264Config { width, height, ..self.config })?;
+        self.fresh = true;
         let mut parameters = self.parameters()?;
         self.set_option(sys::ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, &mut parameters, || {
             format!("a picture of {width}x{height}")
@@ -200,6 +307,10 @@ impl H264Encoder {
         // CABAC would come out of the decoder one picture late.
         all.iEntropyCodingModeFlag = 0;
         all.eSpsPpsIdStrategy = sys::CONSTANT_ID;
+        // Kept by both ends, so that a lost picture need not cost a key frame.
+        all.bEnableLongTermReference = true;
+        all.iLTRRefNum = 2;
+        all.iLtrMarkPeriod = 10;
         all.iSpatialLayerNum = 1;
         all.iTemporalLayerNum = 1;
         let [layer, ..] = &mut all.sSpatialLayers;
@@ -211,6 +322,7 @@ impl H264Encoder {
         layer.iMaxSpatialBitrate = 0;
         layer.uiProfileIdc = sys::PRO_BASELINE;
         layer.uiLevelIdc = level(width, height, max_fps);
+        layer.iDLayerQp = c_int::from(self.quantiser);
         layer.sSliceArgument.uiSliceMode = sys::SM_SINGLE_SLICE;
         if self.matrix == Matrix::Bt709 {
             layer.bVideoSignalTypePresent = true;

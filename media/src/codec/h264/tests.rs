@@ -179,6 +179,47 @@ fn another_size_starts_with_a_key_frame_and_the_decoder_goes_on() {
 }
 
 #[test]
+fn a_key_frame_takes_what_it_may_and_the_pictures_after_it_are_small() {
+    let mut scene = Scene::new();
+    for (width, height, kbps) in [(1280, 720, 1200), (640, 360, 400), (320, 180, 120)] {
+        let (mut encoder, mut decoder) =
+            (encoder(width, height, kbps), H264Decoder::new().unwrap());
+        // What the link carries in 150 ms.
+        let allowed = kbps as usize * 150 / 8;
+        encoder.set_key_frame_size(allowed);
+        for number in 0..60 {
+            let force = number % 20 == 0;
+            let encoded = encode(&mut encoder, &scene.next(width, height), force);
+            let size = encoded.data.len();
+            assert_eq!(encoded.key_frame, force);
+            if force {
+                assert!(size <= allowed * 5 / 4, "{size} bytes of {allowed} at {width}x{height}");
+                assert!(size > allowed / 4, "{size} bytes of {allowed}: needlessly coarse");
+            } else {
+                assert!(size < allowed * 5 / 4, "picture {number} has {size} bytes");
+            }
+            picture(decoder.decode(&encoded.data, &scene.pool).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_smaller_picture_starts_with_a_key_frame_of_its_own_size() {
+    let mut scene = Scene::new();
+    let mut encoder = encoder(1280, 720, 1200);
+    encoder.set_key_frame_size(22_500);
+    (0..10).for_each(|_| drop(encode(&mut encoder, &scene.next(1280, 720), false)));
+    encoder.set_bitrate(Bitrate::from_kbps(300)).unwrap();
+    encoder.set_key_frame_size(5_600);
+    let encoded = encode(&mut encoder, &scene.next(640, 360), false);
+    assert!(encoded.key_frame && encoded.data.len() <= 7_000, "{}", encoded.data.len());
+    for _ in 0..10 {
+        let next = encode(&mut encoder, &scene.next(640, 360), false);
+        assert!(!next.key_frame && next.data.len() <= 7_000, "{}", next.data.len());
+    }
+}
+
+#[test]
 fn sizes_no_encoder_takes_are_refused_with_the_size() {
     let mut scene = Scene::new();
     let bitrate = Bitrate::from_kbps(100);
@@ -286,4 +327,84 @@ fn start_codes_of_both_lengths_part_the_units() {
     assert_eq!(units, [&[0x67, 1][..], &[0x68, 2], &[0x65, 3]]);
     assert_eq!(nal_units(&[1, 2, 3]).count(), 0);
     assert_eq!(nal_units(&[]).count(), 0);
+}
+
+/// Encodes 90 pictures, of which `lost` never arrive. Confirmations take `late` pictures, and so
+/// do requests. Returns the numbers of the pictures shown, and the sizes of all.
+fn with_references(lost: std::ops::Range<u32>, confirm: bool, late: usize) -> (Vec<u32>, Vec<usize>) {
+    let mut scene = Scene::new();
+    let (mut encoder, mut decoder) = (encoder(640, 360, 800), H264Decoder::new().unwrap());
+    // Has everything: what recovers is to be bit-exact, and this one never had to.
+    let mut whole = H264Decoder::new().unwrap();
+    let (mut shown, mut sizes) = (Vec::new(), Vec::new());
+    let mut confirmed: Vec<(usize, Reference)> = Vec::new();
+    let mut asked: Option<(usize, Reference, u16)> = None;
+    let mut good = None;
+    for number in 0..90u32 {
+        let now = number as usize;
+        confirmed.retain(|(due, reference)| {
+            if *due == now {
+                encoder.confirm_reference(*reference).unwrap();
+            }
+            *due > now
+        });
+        if let Some((_, good, damaged)) = asked.filter(|(due, ..)| *due == now) {
+            encoder.recover(good, damaged).unwrap();
+        }
+        let encoded = encode(&mut encoder, &scene.next(640, 360), false);
+        sizes.push(encoded.data.len());
+        assert_eq!(encoded.key_frame, number == 0, "picture {number}");
+        let expected = picture(whole.decode(&encoded.data, &scene.pool).unwrap());
+        if lost.contains(&number) {
+            continue;
+        }
+        match decoder.decode(&encoded.data, &scene.pool).unwrap() {
+            Decoded::Picture(frame) => {
+                assert_eq!(frame.planes(), expected.planes(), "picture {number}");
+                shown.push(number);
+                good = decoder.position();
+                if let Some(reference) = decoder.marked_reference().filter(|_| confirm) {
+                    confirmed.push((now + late, reference));
+                }
+            }
+            Decoded::Damaged if asked.is_none() => {
+                let good = good.unwrap();
+                asked = Some((now + late, good, good.frame + 1));
+            }
+            other => assert!(matches!(other, Decoded::Damaged), "{other:?}"),
+        }
+    }
+    (shown, sizes)
+}
+
+#[test]
+fn a_lost_picture_is_recovered_from_a_reference_bit_by_bit_without_a_key_frame() {
+    for late in [3, 9] {
+        let (shown, sizes) = with_references(45..47, true, late);
+        let back = 47 + late as u32;
+        let expected: Vec<u32> = (0..45).chain(back..90).collect();
+        assert_eq!(shown, expected, "the request came {late} pictures later");
+        assert!(sizes[back as usize] < sizes[0], "{} and {}", sizes[back as usize], sizes[0]);
+    }
+}
+
+#[test]
+fn without_a_confirmation_the_key_frame_itself_is_the_reference() {
+    let (shown, _) = with_references(45..46, false, 3);
+    assert_eq!(shown.last(), Some(&89));
+}
+
+#[test]
+fn nonsense_about_references_is_ignored() {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut scene = Scene::new();
+    let (mut encoder, mut decoder) = (encoder(320, 180, 400), H264Decoder::new().unwrap());
+    for _ in 0..200 {
+        let mut reference = || Reference { idr: random.random_range(0..3), frame: random.random() };
+        let (confirmed, wanted) = (reference(), reference());
+        encoder.confirm_reference(confirmed).unwrap();
+        encoder.recover(wanted, confirmed.frame).unwrap();
+        let encoded = encode(&mut encoder, &scene.next(320, 180), false);
+        picture(decoder.decode(&encoded.data, &scene.pool).unwrap());
+    }
 }

@@ -197,7 +197,7 @@ fn a_repair_in_time_loses_nothing() {
 fn a_gap_that_stays_asks_for_a_key_frame_and_shows_nothing_before_it() {
     let mut sender = Sender::new(10, 0);
     let mut receiver = started(&mut sender);
-    receiver.assembler.set_repair_time(Duration::from_millis(300));
+    receiver.assembler.set_rtt(Duration::from_millis(200));
     let (_, mut packets) = sender.frame(false, 4500);
     let lost = packets.remove(1);
     receiver.give(packets);
@@ -210,6 +210,12 @@ fn a_gap_that_stays_asks_for_a_key_frame_and_shows_nothing_before_it() {
     assert!(receiver.poll().is_empty());
     assert!(receiver.key_frame_needed());
     assert!(!receiver.key_frame_needed(), "said once");
+    // The request was made at 300 ms; the gap is given up at 650 ms.
+    let deadline = receiver.assembler.poll_timeout().expect("a gap has a deadline");
+    assert_eq!(deadline, receiver.now + Duration::from_millis(350));
+    receiver.wait(Duration::from_millis(350));
+    assert!(receiver.poll().is_empty());
+    assert!(receiver.key_frame_needed(), "and once more");
     // Neither the late packet nor whole frames after it are shown.
     assert!(receiver.give([lost]).is_empty());
     for _ in 0..5 {
@@ -223,6 +229,50 @@ fn a_gap_that_stays_asks_for_a_key_frame_and_shows_nothing_before_it() {
     assert_eq!(receiver.give(packets), [data]);
     assert_eq!(receiver.assembler.stats().gaps_given_up, 1);
     assert_eq!(receiver.assembler.stats().frames_dropped, 6);
+}
+
+#[test]
+fn a_repair_that_comes_after_the_request_still_loses_nothing() {
+    let mut sender = Sender::new(10, 0);
+    let mut receiver = started(&mut sender);
+    let (first, mut packets) = sender.frame(false, 4500);
+    let (second, first_lost) = (packets.remove(3), packets.remove(1));
+    receiver.give(packets);
+    receiver.wait(DEFAULT_REPAIR_TIME);
+    assert!(receiver.poll().is_empty() && receiver.key_frame_needed());
+    receiver.wait(FRAME_TIME);
+    // One repair opens the next gap of the same frame, for which nothing more is asked.
+    assert!(receiver.give([first_lost]).is_empty());
+    receiver.wait(Duration::from_millis(100));
+    assert!(receiver.poll().is_empty() && !receiver.key_frame_needed());
+    assert_eq!(receiver.give([second]), [first]);
+    let (next, packets) = sender.frame(false, 100);
+    assert_eq!(receiver.give(packets), [next]);
+    assert_eq!(receiver.assembler.poll_timeout(), None);
+    assert_eq!(receiver.assembler.stats().gaps_given_up, 0);
+}
+
+#[test]
+fn a_gap_can_be_skipped_up_to_the_next_frame_that_is_whole() {
+    for lost in [0..1, 2..3, 4..5, 3..7, 0..5] {
+        let mut sender = Sender::new(65_530, 0);
+        let mut receiver = started(&mut sender);
+        // Five packets, five packets, one.
+        let (_, first) = sender.frame(false, 4500);
+        let (second, more) = sender.frame(false, 4500);
+        let (third, last) = sender.frame(false, 100);
+        assert_eq!((first.len(), more.len()), (5, 5));
+        let packets = first.into_iter().chain(more).chain(last).enumerate();
+        let came = packets.filter(|(number, _)| !lost.contains(number)).map(|(_, packet)| packet);
+        assert!(receiver.give(came).is_empty());
+        receiver.assembler.skip_gap();
+        // Without its neighbour nobody knows that the second frame begins where it does.
+        let expected = if lost.end >= 5 { vec![third] } else { vec![second, third] };
+        assert!(receiver.poll() == expected, "without {lost:?}");
+        let (next, packets) = sender.frame(false, 2000);
+        assert_eq!(receiver.give(packets), [next]);
+        assert!(!receiver.key_frame_needed());
+    }
 }
 
 #[test]

@@ -1,0 +1,181 @@
+//! When a decoded picture is shown: at once, unless the network delivers so unevenly that motion
+//! would stutter, or its sound is far behind. Pure.
+//!
+//! Live pictures are worth more now than smooth: a hold starts only where the spread of delays
+//! is large, is no longer than that spread, and ends with it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Pictures whose delays are remembered: five seconds.
+const WINDOW: usize = 150;
+
+/// Fewer say nothing about the network.
+const ENOUGH: usize = 60;
+
+/// Seconds between the median and the 95th percentile of the delays at which a hold starts, and
+/// below which it ends.
+const UNEVEN: f64 = 0.015;
+const EVEN: f64 = 0.009;
+
+/// A hold grows by so much a picture and shrinks by so much a second.
+const GROWTH: f64 = 0.003;
+const SHRINKAGE: f64 = 0.020;
+
+/// Never held for longer, whatever the network and the sound do. Seconds.
+const LONGEST: f64 = 0.150;
+
+/// A jump of the sender's clock, or a pause: the delays from before say nothing.
+const JUMP: f64 = 5.0;
+
+/// Decides for the pictures of one stream.
+#[derive(Debug, Default)]
+pub struct Playout {
+    epoch: Option<(Instant, u32)>,
+    /// Ready minus captured, in seconds, with an offset that is the same for all.
+    delays: VecDeque<f64>,
+    uneven: bool,
+    hold: f64,
+    last: Option<Instant>,
+}
+
+impl Playout {
+    /// A picture captured at `rtp_timestamp` (90 kHz) is ready; its sound asks for `sync` of
+    /// delay. Returns when to show it: `now`, or at most 150 ms later.
+    pub fn handle_ready(&mut self, now: Instant, rtp_timestamp: u32, sync: Duration) -> Instant {
+        let delay = self.delay(now, rtp_timestamp);
+        if self.delays.back().is_some_and(|before| (delay - before).abs() > JUMP) {
+            *self = Self::default();
+            return now + sync.min(Duration::from_secs_f64(LONGEST));
+        }
+        if self.delays.len() == WINDOW {
+            self.delays.pop_front();
+        }
+        self.delays.push_back(delay);
+        let mut sorted: Vec<f64> = self.delays.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |share: f64| sorted.get(((sorted.len() - 1) as f64 * share) as usize).copied();
+        let (Some(fastest), Some(median), Some(slow)) = (at(0.0), at(0.5), at(0.95)) else {
+            return now;
+        };
+        let spread = slow - median;
+        self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
+        let wanted = if self.uneven { (slow - fastest).min(LONGEST) } else { 0.0 };
+        let passed = self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
+        self.last = Some(now);
+        self.hold = if wanted > self.hold {
+            wanted.min(self.hold + GROWTH)
+        } else {
+            wanted.max(self.hold - SHRINKAGE * passed)
+        };
+        // What came as fast as any waits for the whole hold, what came late for the rest of it.
+        let wait = (fastest + self.hold - delay).max(sync.as_secs_f64()).clamp(0.0, LONGEST);
+        now + Duration::from_secs_f64(wait)
+    }
+
+    /// How long the fastest pictures are held now for the sake of even motion.
+    pub fn hold(&self) -> Duration {
+        Duration::from_secs_f64(self.hold)
+    }
+
+    fn delay(&mut self, now: Instant, rtp_timestamp: u32) -> f64 {
+        let (epoch, first) = *self.epoch.get_or_insert((now, rtp_timestamp));
+        let captured = f64::from(rtp_timestamp.wrapping_sub(first) as i32) / 90_000.0;
+        now.saturating_duration_since(epoch).as_secs_f64() - captured
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    /// 30 pictures a second with the delays given, in milliseconds: how long each waited, and
+    /// the intervals at which they were shown.
+    fn play(playout: &mut Playout, begin: Instant, delays: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let mut waits = Vec::new();
+        let mut shown: Vec<Instant> = Vec::new();
+        let mut last = begin;
+        for (number, delay) in delays.iter().enumerate() {
+            let captured = Duration::from_secs_f64(number as f64 / 30.0);
+            // The network keeps the order.
+            last = last.max(begin + captured + Duration::from_secs_f64(delay / 1000.0));
+            let timestamp = 4_294_900_000u32.wrapping_add(number as u32 * 3000);
+            let at = playout.handle_ready(last, timestamp, Duration::ZERO);
+            let at = shown.last().map_or(at, |before| at.max(*before));
+            waits.push(at.saturating_duration_since(last).as_secs_f64() * 1000.0);
+            shown.push(at);
+        }
+        let intervals =
+            shown.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1000.0).collect();
+        (waits, intervals)
+    }
+
+    fn spread(seed: u64, sigma: f64, count: usize) -> Vec<f64> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut normal = move || {
+            let sum: f64 = (0..12).map(|_| random.random::<f64>()).sum();
+            (sum - 6.0).abs() * sigma
+        };
+        (0..count).map(|_| 50.0 + normal()).collect()
+    }
+
+    #[test]
+    fn an_even_network_is_never_held_up() {
+        let (waits, _) = play(&mut Playout::default(), Instant::now(), &spread(1, 4.0, 600));
+        assert!(waits.iter().all(|wait| *wait == 0.0));
+        // Nor one that loses a picture's time now and then to a repair.
+        let rare: Vec<f64> = (0..600).map(|n| if n % 100 == 0 { 160.0 } else { 50.0 }).collect();
+        let (waits, _) = play(&mut Playout::default(), Instant::now(), &rare);
+        assert!(waits.iter().all(|wait| *wait == 0.0));
+    }
+
+    #[test]
+    fn an_uneven_network_is_evened_out() {
+        let delays = spread(2, 30.0, 900);
+        let (waits, held) = play(&mut Playout::default(), Instant::now(), &delays);
+        let long = |intervals: &[f64]| intervals.iter().filter(|long| **long > 66.0).count();
+        let unheld: Vec<f64> = (1..delays.len())
+            .map(|n| (1000.0 / 30.0 + delays[n] - delays[n - 1]).max(0.0))
+            .collect();
+        assert!(long(&held[300..]) * 5 <= long(&unheld[300..]), "{}", long(&held[300..]));
+        assert!(waits.iter().all(|wait| *wait <= 150.0));
+        let mean = waits[300..].iter().sum::<f64>() / 600.0;
+        assert!((15.0..70.0).contains(&mean), "{mean} ms more");
+    }
+
+    #[test]
+    fn the_hold_grows_gently_and_ends_with_the_unevenness() {
+        let mut playout = Playout::default();
+        let mut delays = spread(3, 60.0, 300);
+        let begin = Instant::now();
+        play(&mut playout, begin, &delays);
+        assert!(playout.hold() > Duration::from_millis(60));
+        delays.extend(vec![50.0; 600]);
+        let mut playout = Playout::default();
+        let (waits, _) = play(&mut playout, begin, &delays);
+        assert_eq!(playout.hold(), Duration::ZERO);
+        assert_eq!(waits.last(), Some(&0.0));
+    }
+
+    #[test]
+    fn sound_far_behind_holds_a_picture_and_nothing_for_longer_than_the_cap() {
+        let mut playout = Playout::default();
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(playout.handle_ready(now, 5, ms(70)), now + ms(70));
+        assert_eq!(playout.handle_ready(now + ms(33), 3005, ms(900)), now + ms(183));
+        // The sender's clock jumps.
+        assert_eq!(playout.handle_ready(now + ms(66), 900_000_000, ms(0)), now + ms(66));
+        let mut random = StdRng::seed_from_u64(4);
+        let mut at = now;
+        for _ in 0..5000 {
+            at += ms(random.random_range(0..100));
+            let sync = ms(random.random_range(0..500));
+            let show = playout.handle_ready(at, random.random(), sync);
+            assert!((at..=at + ms(151)).contains(&show));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! How many repairs a frame gets, from what the other end says about losses.
+
+use std::time::Duration;
+
+/// Below this round trip a retransmission is soon enough, and cheaper.
+const SHORT_TRIP: Duration = Duration::from_millis(60);
+
+/// Above this one a retransmission comes too late to be called a repair.
+const LONG_TRIP: Duration = Duration::from_millis(200);
+
+/// Assumed until a round trip was measured.
+const FIRST_TRIP: Duration = Duration::from_millis(100);
+
+/// A mean loss run above this is a burst and no chance.
+const BURST: f64 = 1.6;
+
+/// Of a burst this multiple of the mean run is to be repaired: runs are about geometric.
+const RUN_RESERVE: f64 = 4.0;
+
+/// Losses are remembered over so many packets: what happens now, and what happens now and then.
+const SHORT_MEMORY: f64 = 400.0;
+const LONG_MEMORY: f64 = 3_000.0;
+
+/// Fewer packets tell nothing.
+const ENOUGH: f64 = 60.0;
+
+/// How a frame is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strength {
+    /// Repair packets.
+    pub repairs: usize,
+    /// Frames that each of them covers: the frame itself and those before it.
+    pub frames: usize,
+}
+
+/// What the other end reported of losses, smoothed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathLoss {
+    short: Sums,
+    long: Sums,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    expected: f64,
+    lost: f64,
+    runs: f64,
+}
+
+impl Sums {
+    fn add(&mut self, memory: f64, expected: f64, lost: f64, runs: f64) {
+        let kept = (-expected / memory).exp();
+        self.expected = self.expected * kept + expected;
+        self.lost = self.lost * kept + lost;
+        self.runs = self.runs * kept + runs;
+    }
+
+    fn loss(&self) -> f64 {
+        if self.expected < ENOUGH { 0.0 } else { (self.lost / self.expected).clamp(0.0, 1.0) }
+    }
+}
+
+impl PathLoss {
+    /// Of `expected` packets `lost` did not come, in `runs` of neighbours.
+    pub fn handle_report(&mut self, expected: u16, lost: u16, runs: u16) {
+        let expected = f64::from(expected);
+        let lost = f64::from(lost).min(expected);
+        let runs = f64::from(runs).min(lost);
+        self.short.add(SHORT_MEMORY, expected, lost, runs);
+        self.long.add(LONG_MEMORY, expected, lost, runs);
+    }
+
+    /// Share of packets lost: the higher of lately and over a longer time, since what comes in
+    /// rare bursts comes again.
+    pub fn loss(&self) -> f64 {
+        self.short.loss().max(self.long.loss())
+    }
+
+    /// Mean number of neighbours lost together, at least 1.
+    pub fn mean_run(&self) -> f64 {
+        if self.long.runs < 1.0 { 1.0 } else { (self.long.lost / self.long.runs).max(1.0) }
+    }
+}
+
+/// The protection of a frame of `packets` packets.
+pub fn strength(packets: usize, key_frame: bool, path: &PathLoss, rtt: Option<Duration>) -> Strength {
+    let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
+    let bursty = path.mean_run() > BURST;
+    let frames = if bursty { 4 } else { 3 };
+    let by_chance = if rtt < SHORT_TRIP {
+        usize::from(loss > 0.07 && key_frame)
+    } else {
+        match loss {
+            ..0.001 => 0,
+            ..0.008 => usize::from(rtt > LONG_TRIP || key_frame),
+            ..0.02 => 1 + packets / 24,
+            ..0.07 => medium(packets),
+            _ => high(packets),
+        }
+    };
+    let worthwhile = loss >= 0.02 || rtt > LONG_TRIP && loss >= 0.001;
+    let by_burst = if bursty && worthwhile && rtt >= SHORT_TRIP {
+        (path.mean_run() * RUN_RESERVE / frames as f64).ceil() as usize
+    } else {
+        0
+    };
+    // At most half of what is sent.
+    let repairs = by_chance.max(by_burst).min(packets);
+    Strength { repairs, frames }
+}
+
+/// One frame in a hundred or fewer stays unrepaired by its own repairs at 5 % loss.
+fn medium(packets: usize) -> usize {
+    match packets {
+        ..=2 => 1,
+        ..=5 => 2,
+        ..=11 => 3,
+        ..=17 => 4,
+        _ => packets.div_ceil(5),
+    }
+}
+
+/// The same at 10 %.
+fn high(packets: usize) -> usize {
+    match packets {
+        ..=1 => 1,
+        ..=3 => 2,
+        ..=6 => 3,
+        ..=11 => 4,
+        ..=17 => 5,
+        _ => (packets * 3).div_ceil(10),
+    }
+}
