@@ -7,6 +7,7 @@ pub mod freeze;
 mod thin;
 pub mod video_receive;
 pub mod video_send;
+mod voice;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

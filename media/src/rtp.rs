@@ -4,5 +4,7 @@ pub mod assemble;
 pub mod feedback;
 pub mod h264_depacketize;
 pub mod h264_packetize;
+pub mod loss_runs;
 pub mod nack;
+pub mod red;
 pub mod sequence;
