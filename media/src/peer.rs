@@ -7,6 +7,7 @@
 
 mod fec;
 mod feedback;
+mod audio_loss;
 mod handler;
 mod interceptors;
 mod network;
@@ -20,7 +21,7 @@ pub use outlet::{OutgoingPacket, Outlet, Outlets};
 pub use turn_bridge::KeyPin;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
@@ -127,8 +128,8 @@ pub enum PeerError {
 pub struct Inlets {
     /// Pictures' packets, repaired ones included, in order of arrival.
     pub video: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
-    /// Sound's packets in order of arrival.
-    pub audio: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
+    /// Sound's packets in order of arrival, and whether their payload is RED (RFC 2198).
+    pub audio: Box<dyn Fn(Instant, RtpPacket, bool) + Send + Sync>,
 }
 
 /// A connection. Close it with [`Peer::close`]; dropping it closes it too, only later.
@@ -142,6 +143,7 @@ pub struct Peer {
     feedback: Arc<feedback::FeedbackQueue>,
     counters: Arc<Counters>,
     bridges: tokio::sync::Mutex<Bridges>,
+    red: Arc<AtomicU8>,
 }
 
 impl Peer {
@@ -187,6 +189,7 @@ impl Peer {
             })
             .build();
         let feedback = Arc::new(feedback::FeedbackQueue::default());
+        let red = Arc::new(AtomicU8::new(offer::NO_RED));
         let handler = handler::Handler {
             events,
             inlets: Arc::new(inlets),
@@ -194,6 +197,7 @@ impl Peer {
             sender_ssrc: video_ssrc,
             has_video: AtomicBool::new(false),
             has_audio: AtomicBool::new(false),
+            red: Arc::clone(&red),
         };
         let connection: Arc<dyn PeerConnection> = Arc::new(
             PeerConnectionBuilder::new()
@@ -224,6 +228,7 @@ impl Peer {
             feedback,
             counters,
             bridges: tokio::sync::Mutex::new(bridges),
+            red,
         })
     }
 
@@ -252,7 +257,7 @@ impl Peer {
     pub async fn offer(&self) -> Result<String, PeerError> {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let offer = self.connection.create_offer(None).await.map_err(local)?;
-        let sdp = offer.sdp.clone();
+        let sdp = offer::prefer_red(&offer.sdp);
         self.connection.set_local_description(offer).await.map_err(local)?;
         Ok(sdp)
     }
@@ -266,7 +271,8 @@ impl Peer {
         self.apply(RTCSdpType::Offer, offer).await?;
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
-        let sdp = answer.sdp.clone();
+        let sdp = offer::prefer_red(&answer.sdp);
+        self.red.store(offer::red_payload_type(&sdp), Relaxed);
         self.connection.set_local_description(answer).await.map_err(local)?;
         Ok(sdp)
     }
@@ -276,7 +282,9 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Description`].
     pub async fn accept_answer(&self, answer: &str) -> Result<(), PeerError> {
-        self.apply(RTCSdpType::Answer, answer).await
+        self.apply(RTCSdpType::Answer, answer).await?;
+        self.red.store(offer::red_payload_type(answer), Relaxed);
+        Ok(())
     }
 
     /// Takes our own offer back, for the polite end of a glare (W3C perfect negotiation).
@@ -327,7 +335,8 @@ impl Peer {
     /// and with them the first key frame. A kind the other end refused has none.
     pub async fn outlets(&self) -> Outlets {
         let [audio, video] = &self.senders;
-        let mut outlets = Outlets { audio: None, video: None };
+        let red = Some(self.red.load(Relaxed)).filter(|red| *red != offer::NO_RED);
+        let mut outlets = Outlets { audio: None, red, video: None };
         if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
             let (outlet, packets) = Outlet::new(64);
             let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);

@@ -7,5 +7,7 @@ pub mod feedback;
 pub mod h264_depacketize;
 pub mod h264_packetize;
 pub mod losses;
+pub mod loss_runs;
 pub mod nack;
+pub mod red;
 pub mod sequence;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::rtp::app_message::PictureFeedback;
+use crate::rtp::loss_runs::Loss;
 use crate::units::Bitrate;
 
 /// What a peer can make us remember.
@@ -32,6 +33,10 @@ pub struct Counters {
     peer_is_ours: AtomicBool,
     /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
     picture_feedback: Mutex<VecDeque<PictureFeedback>>,
+    /// Gauge: what sound takes of it, bit/s; 0 is unknown.
+    audio_bps: AtomicU64,
+    /// Gauge: what the network does to the sound we send.
+    audio_loss: Mutex<Option<Loss>>,
     detail: Mutex<Detail>,
 }
 
@@ -79,6 +84,8 @@ pub struct AudioFlow {
     pub lost: u64,
     /// Sound made up to bridge gaps.
     pub concealed: Duration,
+    /// Lost sound recovered from copies in later packets.
+    pub recovered: Duration,
     /// Gauge: variation of packet arrival (RFC 3550 section 6.4.1).
     pub jitter: Option<Duration>,
     /// Gauge: sound waiting in the jitter buffer.
@@ -172,6 +179,27 @@ impl Counters {
     pub(crate) fn take_picture_feedback(&self) -> VecDeque<PictureFeedback> {
         let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting)
+    /// What sound takes of the target now, headers included.
+    pub fn set_audio_rate(&self, rate: Bitrate) {
+        self.audio_bps.store(rate.bps(), Relaxed);
+    }
+
+    /// What sound takes of the target, if it is known.
+    pub fn audio_rate(&self) -> Option<Bitrate> {
+        match self.audio_bps.load(Relaxed) {
+            0 => None,
+            bps => Some(Bitrate::from_bps(bps)),
+        }
+    }
+
+    /// What happened lately to the sound we sent.
+    pub fn set_audio_loss(&self, loss: Loss) {
+        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
+    }
+
+    /// What happened lately to the sound we sent, where the other end tells.
+    pub fn audio_loss(&self) -> Option<Loss> {
+        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Payload bytes handed to the network so far, sound and pictures.
@@ -286,6 +314,7 @@ pub struct AudioStatistics {
     pub jitter_ms: Option<f64>,
     pub buffer_ms: Option<f64>,
     pub concealed_ms: f64,
+    pub recovered_ms: f64,
     pub level_dbfs: Option<f32>,
 }
 
@@ -372,6 +401,7 @@ fn audio(new: &AudioFlow, old: Option<&AudioFlow>, seconds: f64) -> AudioStatist
         jitter_ms: new.jitter.map(ms),
         buffer_ms: new.buffer.map(ms),
         concealed_ms: ms(new.concealed),
+        recovered_ms: ms(new.recovered),
         level_dbfs: new.level_dbfs,
     }
 }

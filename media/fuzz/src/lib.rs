@@ -10,7 +10,9 @@ pub mod rtp {
     pub mod feedback;
     pub mod h264_depacketize;
     pub mod h264_packetize;
+    pub mod loss_runs;
     pub mod nack;
+    pub mod red;
     pub mod sequence;
 }
 

@@ -18,6 +18,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
+use super::audio_loss::AudioLoss;
 use super::{fec, interceptors, now, numbering};
 use crate::congestion::{Controller, Limits};
 use crate::stats::Counters;
@@ -28,6 +29,7 @@ pub(super) fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
     let mut engine = MediaEngine::default();
     let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type };
     engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
+    engine.register_codec(parameters(red_codec(), 63), RtpCodecKind::Audio)?;
     engine.register_codec(parameters(h264_codec(), 102), RtpCodecKind::Video)?;
     let rtx = RTCRtpCodec {
         mime_type: "video/rtx".to_owned(),
@@ -49,6 +51,55 @@ pub(super) fn opus_codec() -> RTCRtpCodec {
         sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
         rtcp_feedback: vec![],
     }
+}
+
+/// Redundant Opus (RFC 2198). The format line, which Chromium writes too, names the payload types
+/// of copy and original.
+fn red_codec() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: "audio/red".to_owned(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: "111/111".to_owned(),
+        rtcp_feedback: vec![],
+    }
+}
+
+/// No payload type of ours: RED is not negotiated.
+pub(super) const NO_RED: u8 = u8::MAX;
+
+/// The payload type of RED in an answer, or [`NO_RED`].
+pub(super) fn red_payload_type(sdp: &str) -> u8 {
+    let types = sdp.lines().filter_map(|line| {
+        let (payload_type, codec) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+        let red = codec.trim().get(..10)?.eq_ignore_ascii_case("red/48000/");
+        red.then(|| payload_type.parse().ok().filter(|number| *number < 128)).flatten()
+    });
+    types.into_iter().next().unwrap_or(NO_RED)
+}
+
+/// The description with RED in front of Opus: Chromium sends RED only if it comes first. The
+/// crate puts repair formats last, whatever their order of registration.
+pub(super) fn prefer_red(sdp: &str) -> String {
+    let red = red_payload_type(sdp);
+    if red == NO_RED {
+        return sdp.to_owned();
+    }
+    let red = red.to_string();
+    let reordered = sdp.split_inclusive('\n').map(|line| {
+        let Some(rest) = line.strip_prefix("m=audio ") else {
+            return line.to_owned();
+        };
+        let mut fields: Vec<&str> = rest.split_whitespace().collect();
+        // Port and protocol come before the formats.
+        let Some(at) = fields.iter().skip(2).position(|format| *format == red) else {
+            return line.to_owned();
+        };
+        let format = fields.remove(at + 2);
+        fields.insert(2, format);
+        format!("m=audio {}\r\n", fields.join(" "))
+    });
+    reordered.collect()
 }
 
 /// RFC 6184, constrained baseline, level 3.1, packetization mode 1 (RFC 7742 section 6.2).
@@ -100,6 +151,7 @@ pub(super) fn interceptor_chain(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
+        .with(Slot::from(510), AudioLoss::new(Arc::clone(counters), audio_ssrc))
         .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
         .with(
             Slot::TwccSender,
@@ -142,4 +194,31 @@ pub(super) fn track(
             ..Default::default()
         }],
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SDP: &str = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 102 63\r\na=rtpmap:102 H264/90000\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n";
+
+    #[test]
+    fn red_comes_first_in_the_audio_section_only() {
+        let sdp = prefer_red(SDP);
+        assert!(sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), "{sdp}");
+        assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 102 63\r\n"), "{sdp}");
+        assert_eq!((sdp.len(), prefer_red(&sdp)), (SDP.len(), sdp));
+    }
+
+    #[test]
+    fn red_is_found_by_its_name() {
+        assert_eq!(red_payload_type(SDP), 63);
+        assert_eq!(red_payload_type(&SDP.replace("63 red", "120 RED")), 120);
+        for without in ["", "a=rtpmap:63 red/8000\r\n", "a=rtpmap:300 red/48000/2", "a=rtpmap:63"] {
+            assert_eq!(red_payload_type(without), NO_RED, "{without}");
+            assert_eq!(prefer_red(without), without);
+        }
+    }
 }

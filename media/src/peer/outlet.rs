@@ -18,8 +18,10 @@ use crate::stats::Counters;
 pub struct OutgoingPacket {
     /// RTP timestamp in the codec's clock.
     pub timestamp: u32,
-    /// Last packet of a picture.
+    /// Last packet of a picture, or first of the voice after a pause.
     pub marker: bool,
+    /// Another payload type than the codec's own.
+    pub payload_type: Option<u8>,
     /// Payload, at most [`MAX_PAYLOAD`](super::MAX_PAYLOAD) bytes.
     pub payload: Bytes,
 }
@@ -60,6 +62,8 @@ impl Outlet {
 pub struct Outlets {
     /// Sound.
     pub audio: Option<Outlet>,
+    /// The payload type of RED (RFC 2198), where the other end takes it.
+    pub red: Option<u8>,
     /// Pictures.
     pub video: Option<Outlet>,
 }
@@ -117,7 +121,7 @@ impl Writer {
             let mut rtp = rtc::rtp::Packet::default();
             rtp.header.version = 2;
             rtp.header.marker = packet.marker;
-            rtp.header.payload_type = self.payload_type;
+            rtp.header.payload_type = packet.payload_type.unwrap_or(self.payload_type);
             rtp.header.sequence_number = self.sequence_number;
             rtp.header.timestamp = packet.timestamp;
             rtp.header.ssrc = self.ssrc;

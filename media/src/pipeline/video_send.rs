@@ -120,6 +120,9 @@ impl Loop {
             height: frame.height(),
             fps: self.frame_rate(frame.captured_at),
         };
+        if let Some(audio) = self.counters.audio_rate() {
+            self.adapter.set_audio(audio);
+        }
         let decision = self.adapter.decide(now, target, source);
         if !self.thinner.takes(frame.captured_at, source.fps, decision.fps) {
             return true; // fewer frames a second were decided
@@ -217,7 +220,8 @@ impl Loop {
         let payloads = packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {
-            let packet = OutgoingPacket { timestamp, marker: index == last, payload };
+            let packet =
+                OutgoingPacket { timestamp, marker: index == last, payload_type: None, payload };
             if !self.outlet.send(packet) {
                 return Ok(false);
             }
