@@ -5,9 +5,9 @@
 //! `Peer`. Settings and workarounds follow what was measured about the crate; each is named
 //! where it stands.
 
+mod audio_loss;
 mod fec;
 mod feedback;
-mod audio_loss;
 mod handler;
 mod interceptors;
 mod network;

@@ -179,6 +179,8 @@ impl Counters {
     pub(crate) fn take_picture_feedback(&self) -> VecDeque<PictureFeedback> {
         let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting)
+    }
+
     /// What sound takes of the target now, headers included.
     pub fn set_audio_rate(&self, rate: Bitrate) {
         self.audio_bps.store(rate.bps(), Relaxed);
