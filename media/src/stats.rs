@@ -1,6 +1,8 @@
 //! Counters that every part of a call adds to, and the statistics object made of them once a
 //! second. The object's fields are part of the command line's contract (`docs/testing.md`).
 
+mod sending;
+
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::units::Bitrate;
+pub use sending::Sending;
 
 /// What a running call counts. Shared by its threads; every field only ever grows, except for
 /// the gauges, which say so.
@@ -17,8 +19,8 @@ pub struct Counters {
     key_frame_wanted: AtomicBool,
     /// Gauge: round trip, microseconds; 0 is unknown.
     rtt_us: AtomicU64,
-    /// Gauge: what congestion control allows, bit/s; 0 is unknown.
-    target_bps: AtomicU64,
+    /// Gauge: what congestion control allows.
+    sending: Mutex<Option<Sending>>,
     detail: Mutex<Detail>,
 }
 
@@ -101,22 +103,14 @@ impl Counters {
         }
     }
 
-    /// What congestion control allows now.
-    pub fn set_target(&self, target: Bitrate) {
-        self.target_bps.store(target.bps(), Relaxed);
+    /// How things stand on the way out.
+    pub fn set_sending(&self, sending: Sending) {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
     }
 
-    /// What congestion control allows now, audio and video together, if known.
-    pub fn target(&self) -> Option<Bitrate> {
-        match self.target_bps.load(Relaxed) {
-            0 => None,
-            bps => Some(Bitrate::from_bps(bps)),
-        }
-    }
-
-    /// Payload bytes handed to the network so far, sound and pictures.
-    pub(crate) fn sent_bytes(&self) -> u64 {
-        self.with(|detail| detail.video_out.bytes + detail.audio_out.bytes)
+    /// How things stand on the way out, once there is one.
+    pub fn sending(&self) -> Option<Sending> {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
@@ -170,6 +164,8 @@ pub struct Statistics {
     pub pair: Option<String>,
     pub rtt_ms: Option<f64>,
     pub target_kbps: Option<f64>,
+    pub queue_ms: Option<f64>,
+    pub congestion: Option<&'static str>,
     pub connect_ms: Option<f64>,
     pub first_frame_ms: Option<f64>,
     pub video_out: SentVideoStatistics,
@@ -266,7 +262,10 @@ impl Meter {
             audio_in: detail.audio_in.clone(),
         });
         into.rtt_ms = counters.rtt().map(ms);
-        into.target_kbps = counters.target().map(Bitrate::kbps);
+        let sending = counters.sending();
+        into.target_kbps = sending.map(|sending| sending.target.kbps());
+        into.queue_ms = sending.map(|sending| ms(sending.queue));
+        into.congestion = sending.as_ref().map(Sending::state_name);
         let last = self.last.as_ref();
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
         let video = |new: &VideoFlow, old: Option<&VideoFlow>| video(new, old, seconds);
