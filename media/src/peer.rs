@@ -11,7 +11,6 @@ mod feedback;
 mod handler;
 mod interceptors;
 mod network;
-mod numbering;
 mod offer;
 mod outlet;
 mod turn_bridge;
@@ -141,7 +140,8 @@ pub struct Peer {
     audio_ssrc: u32,
     senders: [Arc<dyn RtpSender>; 2],
     feedback: Arc<feedback::FeedbackQueue>,
-    counters: Arc<Counters>,
+    /// Pictures on their way to the pacer.
+    video_flow: Arc<outlet::Flow>,
     bridges: tokio::sync::Mutex<Bridges>,
     red: Arc<AtomicU8>,
 }
@@ -162,9 +162,10 @@ impl Peer {
         let setup = |error: webrtc::error::Error| PeerError::Setup(error.to_string());
         let (video_ssrc, rtx_ssrc, audio_ssrc) = (rand::random(), rand::random(), rand::random());
         let mut media_engine = offer::media_engine().map_err(setup)?;
-        let registry =
-            offer::interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
-                .map_err(setup)?;
+        let video_flow = Arc::<outlet::Flow>::default();
+        let ssrcs = (video_ssrc, audio_ssrc);
+        let registry = offer::interceptor_chain(&mut media_engine, &counters, &video_flow, ssrcs)
+            .map_err(setup)?;
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
@@ -226,7 +227,7 @@ impl Peer {
             audio_ssrc,
             senders: [audio_sender, video_sender],
             feedback,
-            counters,
+            video_flow,
             bridges: tokio::sync::Mutex::new(bridges),
             red,
         })
@@ -338,15 +339,15 @@ impl Peer {
         let red = Some(self.red.load(Relaxed)).filter(|red| *red != offer::NO_RED);
         let mut outlets = Outlets { audio: None, red, video: None };
         if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
-            let (outlet, packets) = Outlet::new(64);
+            let (outlet, packets) = Outlet::new(64, Arc::default());
             let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);
-            tokio::spawn(writer.run(packets, None));
+            tokio::spawn(writer.run(packets, false));
             outlets.audio = Some(outlet);
         }
         if let Some(payload_type) = outlet::payload_type(video, MIME_TYPE_H264).await {
-            let (outlet, packets) = Outlet::new(2048);
+            let (outlet, packets) = Outlet::new(2048, Arc::clone(&self.video_flow));
             let writer = outlet::Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
-            tokio::spawn(writer.run(packets, Some(Arc::clone(&self.counters))));
+            tokio::spawn(writer.run(packets, true));
             outlets.video = Some(outlet);
         }
         outlets

@@ -1,6 +1,8 @@
 //! Counters that every part of a call adds to, and the statistics object made of them once a
 //! second. The object's fields are part of the command line's contract (`docs/testing.md`).
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,7 +13,7 @@ use serde::Serialize;
 
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::loss_runs::Loss;
-use crate::units::Bitrate;
+pub use sending::Sending;
 
 /// What a peer can make us remember.
 const MOST_FEEDBACK: usize = 16;
@@ -23,20 +25,16 @@ pub struct Counters {
     key_frame_wanted: AtomicBool,
     /// Gauge: round trip, microseconds; 0 is unknown.
     rtt_us: AtomicU64,
-    /// Gauge: what congestion control allows, bit/s; 0 is unknown.
-    target_bps: AtomicU64,
-    /// Gauge: share of the sent pictures' packets that are repairs made ahead, in millionths.
-    fec_share: AtomicU64,
-    /// Gauge: the other end sends such repairs now.
+    /// Gauge: the other end sends repairs ahead now.
     fec_coming: AtomicBool,
     /// The other end is one of ours: it keeps long-term references.
     peer_is_ours: AtomicBool,
     /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
     picture_feedback: Mutex<VecDeque<PictureFeedback>>,
-    /// Gauge: what sound takes of it, bit/s; 0 is unknown.
-    audio_bps: AtomicU64,
     /// Gauge: what the network does to the sound we send.
     audio_loss: Mutex<Option<Loss>>,
+    /// Gauge: what congestion control allows.
+    sending: Mutex<Option<Sending>>,
     detail: Mutex<Detail>,
 }
 
@@ -123,27 +121,9 @@ impl Counters {
         }
     }
 
-    /// What congestion control allows now.
-    pub fn set_target(&self, target: Bitrate) {
-        self.target_bps.store(target.bps(), Relaxed);
-    }
-
-    /// What congestion control allows now, audio and video together, if known.
-    pub fn target(&self) -> Option<Bitrate> {
-        match self.target_bps.load(Relaxed) {
-            0 => None,
-            bps => Some(Bitrate::from_bps(bps)),
-        }
-    }
-
-    /// What share of the packets, from 0 to 0.5, pictures leave to forward error correction.
-    pub(crate) fn set_fec_share(&self, share: f64) {
-        self.fec_share.store((share.clamp(0.0, 0.5) * 1e6) as u64, Relaxed);
-    }
-
-    /// What share of the packets forward error correction takes now.
-    pub(crate) fn fec_share(&self) -> f64 {
-        self.fec_share.load(Relaxed) as f64 / 1e6
+    /// How things stand on the way out.
+    pub fn set_sending(&self, sending: Sending) {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
     }
 
     /// Whether the other end sends repairs ahead now.
@@ -181,19 +161,6 @@ impl Counters {
         std::mem::take(&mut waiting)
     }
 
-    /// What sound takes of the target now, headers included.
-    pub fn set_audio_rate(&self, rate: Bitrate) {
-        self.audio_bps.store(rate.bps(), Relaxed);
-    }
-
-    /// What sound takes of the target, if it is known.
-    pub fn audio_rate(&self) -> Option<Bitrate> {
-        match self.audio_bps.load(Relaxed) {
-            0 => None,
-            bps => Some(Bitrate::from_bps(bps)),
-        }
-    }
-
     /// What happened lately to the sound we sent.
     pub fn set_audio_loss(&self, loss: Loss) {
         *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
@@ -204,9 +171,9 @@ impl Counters {
         *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Payload bytes handed to the network so far, sound and pictures.
-    pub(crate) fn sent_bytes(&self) -> u64 {
-        self.with(|detail| detail.video_out.bytes + detail.audio_out.bytes)
+    /// How things stand on the way out, once there is one.
+    pub fn sending(&self) -> Option<Sending> {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
@@ -260,6 +227,8 @@ pub struct Statistics {
     pub pair: Option<String>,
     pub rtt_ms: Option<f64>,
     pub target_kbps: Option<f64>,
+    pub queue_ms: Option<f64>,
+    pub congestion: Option<&'static str>,
     pub connect_ms: Option<f64>,
     pub first_frame_ms: Option<f64>,
     pub video_out: SentVideoStatistics,
@@ -358,7 +327,10 @@ impl Meter {
             audio_in: detail.audio_in.clone(),
         });
         into.rtt_ms = counters.rtt().map(ms);
-        into.target_kbps = counters.target().map(Bitrate::kbps);
+        let sending = counters.sending();
+        into.target_kbps = sending.map(|sending| sending.target.kbps());
+        into.queue_ms = sending.map(|sending| ms(sending.queue));
+        into.congestion = sending.as_ref().map(Sending::state_name);
         let last = self.last.as_ref();
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
         let video = |new: &VideoFlow, old: Option<&VideoFlow>| video(new, old, seconds);

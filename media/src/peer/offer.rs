@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtc::interceptor::{
-    CongestionControlBuilder, NackResponderBuilder, Registry, Slot, TwccReceiverBuilder,
-    TwccSenderBuilder,
-};
+use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
 use rtc::peer_connection::configuration::media_engine::{
@@ -19,8 +16,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use super::audio_loss::AudioLoss;
-use super::{fec, interceptors, now, numbering};
-use crate::congestion::{Controller, Limits};
+use super::{fec, interceptors, now, outlet};
 use crate::stats::Counters;
 
 /// Only what we speak: with the crate's default codecs it negotiated VP8 one way and another
@@ -114,13 +110,13 @@ pub(super) fn h264_codec() -> RTCRtpCodec {
     }
 }
 
-/// The stock parts that serve, with ours in place of those that do not: no stock pacer and no
-/// stock congestion controller, which were measured unfit.
+/// The stock parts that serve, with ours in place of those that do not: no stock pacer,
+/// retransmission or congestion controller, which were measured unfit.
 pub(super) fn interceptor_chain(
     engine: &mut MediaEngine,
     counters: &Arc<Counters>,
-    video_ssrc: u32,
-    audio_ssrc: u32,
+    video_flow: &Arc<outlet::Flow>,
+    (video_ssrc, audio_ssrc): (u32, u32),
 ) -> Result<Registry, webrtc::error::Error> {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback {
         typ: typ.to_owned(),
@@ -139,25 +135,18 @@ pub(super) fn interceptor_chain(
         let capability = RTCRtpHeaderExtensionCapability { uri: uri.clone() };
         engine.register_header_extension(capability, kind, None)?;
     }
-    let (min, start, max) = interceptors::LIMITS;
-    let estimator = interceptors::Estimator::new(
-        Controller::new(Limits { min, start, max }),
-        Arc::clone(counters),
-        now(),
-    );
     let fec_ssrc = rand::random();
+    let (for_sending, flow) = (Arc::clone(counters), Arc::clone(video_flow));
     let registry = Registry::new()
         .with(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
         .with(Slot::from(510), AudioLoss::new(Arc::clone(counters), audio_ssrc))
-        .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
         .with(
-            Slot::TwccSender,
-            numbering::Numbering::new(TwccSenderBuilder::new().build(), fec_ssrc),
+            Slot::Pacer,
+            interceptors::SendSide::new(now(), for_sending, flow, video_ssrc, fec_ssrc),
         )
-        .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
         // Behind the receiver reports: what is restored was lost all the same. And what asks for
         // lost packets behind that: what is restored need not be asked for.

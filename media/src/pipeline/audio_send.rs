@@ -146,11 +146,11 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
         let Some(Way { outlet, red, counters }) = feed.way() else {
             continue;
         };
-        let path = Path { red, loss: counters.audio_loss(), target: counters.target() };
+        let target = counters.sending().map(|sending| sending.target);
+        let path = Path { red, loss: counters.audio_loss(), target };
         match voice.push(now(), &frame, timestamp, &path) {
             Ok(packet) => {
                 failed = false;
-                counters.set_audio_rate(voice.plan().wire_rate());
                 counters.audio_out(|flow| {
                     flow.bytes += packet.as_ref().map_or(0, |packet| packet.payload.len() as u64);
                     flow.level_dbfs = Some(level);

@@ -18,11 +18,8 @@ use crate::slot::Slot;
 use crate::stats::Counters;
 use crate::units::Bitrate;
 
-/// What waits for the wire may take this long at the target rate; above, no picture is encoded.
+/// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
-
-/// What sound takes of the target: 40 kbit/s, and 40 bytes of headers in 50 packets a second.
-const AUDIO_SHARE: Bitrate = Bitrate::from_kbps(56);
 
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
@@ -89,7 +86,8 @@ impl Loop {
             counters,
             log,
             encoder: None,
-            adapter: Adapter::new(AUDIO_SHARE),
+            // The budget is without sound's share already.
+            adapter: Adapter::new(Bitrate::ZERO),
             interval: Duration::from_millis(33),
             pool: FramePool::new(),
             epoch: now(),
@@ -108,22 +106,16 @@ impl Loop {
         let now = now();
         self.key_frame_due |= self.counters.take_key_frame_request()
             || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
-        let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
-        let target = without_repairs(target, self.counters.fec_share());
-        let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
-        if waiting > MAX_BACKLOG.as_secs_f64() {
+        let Some(budget) = self.budget() else {
             self.counters.video_out(|flow| flow.dropped += 1);
             return true;
-        }
+        };
         let source = Source {
             width: frame.width(),
             height: frame.height(),
             fps: self.frame_rate(frame.captured_at),
         };
-        if let Some(audio) = self.counters.audio_rate() {
-            self.adapter.set_audio(audio);
-        }
-        let decision = self.adapter.decide(now, target, source);
+        let decision = self.adapter.decide(now, budget, source);
         if !self.thinner.takes(frame.captured_at, source.fps, decision.fps) {
             return true; // fewer frames a second were decided
         }
@@ -149,6 +141,14 @@ impl Loop {
                 true
             }
         }
+    }
+
+    /// What pictures may take now; `None` while one encoded now would only grow old.
+    fn budget(&self) -> Option<Bitrate> {
+        let sending = self.counters.sending()?;
+        let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
+        let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
+        free.then_some(sending.video)
     }
 
     /// Frames a second that the source delivers.
@@ -235,11 +235,6 @@ impl Loop {
         let ticks = since.as_nanos() * 90_000 / 1_000_000_000;
         self.timestamp_offset.wrapping_add(ticks as u32)
     }
-}
-
-/// What is left of the target for sound and pictures when repair packets have their share.
-fn without_repairs(target: Bitrate, share: f64) -> Bitrate {
-    AUDIO_SHARE.min(target) + target.saturating_sub(AUDIO_SHARE).scaled(1.0 - share)
 }
 
 fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {
