@@ -10,9 +10,10 @@ mod feedback;
 mod handler;
 mod interceptors;
 mod network;
-mod numbering;
 mod offer;
 mod outlet;
+mod playout_delay;
+mod sync_tap;
 mod turn_bridge;
 
 pub use network::first_lan_address;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::rtp::app_message::PictureFeedback;
+use crate::sync::Sync;
 use crate::units::Bitrate;
 
 /// What a peer can make us remember.
@@ -32,6 +33,9 @@ pub struct Counters {
     peer_is_ours: AtomicBool,
     /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
     picture_feedback: Mutex<VecDeque<PictureFeedback>>,
+    sync: Mutex<Sync>,
+    /// Gauge: how far pictures are shown ahead of their sound.
+    av_offset_ms: Mutex<Option<f64>>,
     detail: Mutex<Detail>,
 }
 
@@ -172,6 +176,21 @@ impl Counters {
     pub(crate) fn take_picture_feedback(&self) -> VecDeque<PictureFeedback> {
         let mut waiting = self.picture_feedback.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting)
+    }
+
+    /// The two streams' common time line.
+    pub(crate) fn sync<R>(&self, act: impl FnOnce(&mut Sync) -> R) -> R {
+        act(&mut self.sync.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How far, in milliseconds, the newest picture was shown ahead of its sound, if known.
+    pub(crate) fn set_av_offset_ms(&self, offset: Option<f64>) {
+        *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner) = offset;
+    }
+
+    /// How far, in milliseconds, the newest picture was shown ahead of its sound, if known.
+    pub fn av_offset_ms(&self) -> Option<f64> {
+        *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Payload bytes handed to the network so far, sound and pictures.
@@ -328,6 +347,7 @@ impl Meter {
         });
         into.rtt_ms = counters.rtt().map(ms);
         into.target_kbps = counters.target().map(Bitrate::kbps);
+        into.av_offset_ms = counters.av_offset_ms();
         let last = self.last.as_ref();
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
         let video = |new: &VideoFlow, old: Option<&VideoFlow>| video(new, old, seconds);

@@ -6,10 +6,13 @@ pub mod annexb;
 
 #[path = "../../src/rtp"]
 pub mod rtp {
+    pub mod app_message;
     pub mod assemble;
+    pub mod fec;
     pub mod feedback;
     pub mod h264_depacketize;
     pub mod h264_packetize;
+    pub mod losses;
     pub mod nack;
     pub mod sequence;
 }

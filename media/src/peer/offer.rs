@@ -18,7 +18,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
-use super::{fec, interceptors, now, numbering};
+use super::{fec, interceptors, now, playout_delay, sync_tap};
 use crate::congestion::{Controller, Limits};
 use crate::stats::Counters;
 
@@ -88,25 +88,32 @@ pub(super) fn interceptor_chain(
         let capability = RTCRtpHeaderExtensionCapability { uri: uri.clone() };
         engine.register_header_extension(capability, kind, None)?;
     }
+    let uri = playout_delay::URI.to_owned();
+    let capability = RTCRtpHeaderExtensionCapability { uri };
+    engine.register_header_extension(capability, RtpCodecKind::Video, None)?;
     let (min, start, max) = interceptors::LIMITS;
     let estimator = interceptors::Estimator::new(
         Controller::new(Limits { min, start, max }),
         Arc::clone(counters),
         now(),
     );
-    let fec_ssrc = rand::random();
     let registry = Registry::new()
         .with(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
+        .with(Slot::from(600), sync_tap::SyncTap::new(Arc::clone(counters)))
         .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
-        .with(
-            Slot::TwccSender,
-            numbering::Numbering::new(TwccSenderBuilder::new().build(), fec_ssrc),
-        )
+        .with(Slot::TwccSender, TwccSenderBuilder::new().build())
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
-        .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
+        .with(
+            Slot::FecEncoder,
+            fec::FecSender::new(Arc::clone(counters), video_ssrc, rand::random()),
+        )
+        .with(
+            Slot::from(5_500),
+            playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc),
+        )
         // Behind the receiver reports: what is restored was lost all the same. And what asks for
         // lost packets behind that: what is restored need not be asked for.
         .with(Slot::from(10_500), fec::FecReceiver::new(Arc::clone(counters), video_ssrc))

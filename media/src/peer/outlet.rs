@@ -32,7 +32,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(capacity: usize) -> (Self, mpsc::Receiver<OutgoingPacket>) {
+    pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<OutgoingPacket>) {
         let (packets, receiver) = mpsc::channel(capacity);
         (Self { packets, backlog: Arc::default() }, receiver)
     }
@@ -41,6 +41,11 @@ impl Outlet {
     /// afterwards.
     pub fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_backlog(&self) {
+        self.backlog.store(0, Ordering::Relaxed);
     }
 
     /// Queues a packet, waiting for room; false when the connection is gone. Never call it on
