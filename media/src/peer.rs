@@ -13,6 +13,8 @@ mod interceptors;
 mod network;
 mod offer;
 mod outlet;
+mod playout_delay;
+mod sync_tap;
 mod turn_bridge;
 
 pub use network::first_lan_address;

@@ -4,6 +4,8 @@
 pub mod audio_receive;
 pub mod audio_send;
 pub mod freeze;
+#[cfg(test)]
+mod loss_simulation;
 pub mod playout;
 mod recovery;
 mod thin;

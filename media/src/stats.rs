@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::loss_runs::Loss;
+use crate::sync::Sync;
 pub use sending::Sending;
 
 /// What a peer can make us remember.
@@ -35,6 +36,9 @@ pub struct Counters {
     audio_loss: Mutex<Option<Loss>>,
     /// Gauge: what congestion control allows.
     sending: Mutex<Option<Sending>>,
+    sync: Mutex<Sync>,
+    /// Gauge: how far pictures are shown ahead of their sound.
+    av_offset_ms: Mutex<Option<f64>>,
     detail: Mutex<Detail>,
 }
 
@@ -174,6 +178,21 @@ impl Counters {
     /// How things stand on the way out, once there is one.
     pub fn sending(&self) -> Option<Sending> {
         *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The two streams' common time line.
+    pub(crate) fn sync<R>(&self, act: impl FnOnce(&mut Sync) -> R) -> R {
+        act(&mut self.sync.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How far, in milliseconds, the newest picture was shown ahead of its sound, if known.
+    pub(crate) fn set_av_offset_ms(&self, offset: Option<f64>) {
+        *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner) = offset;
+    }
+
+    /// How far, in milliseconds, the newest picture was shown ahead of its sound, if known.
+    pub fn av_offset_ms(&self) -> Option<f64> {
+        *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
@@ -331,6 +350,7 @@ impl Meter {
         into.target_kbps = sending.map(|sending| sending.target.kbps());
         into.queue_ms = sending.map(|sending| ms(sending.queue));
         into.congestion = sending.as_ref().map(Sending::state_name);
+        into.av_offset_ms = counters.av_offset_ms();
         let last = self.last.as_ref();
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
         let video = |new: &VideoFlow, old: Option<&VideoFlow>| video(new, old, seconds);

@@ -28,6 +28,9 @@ fuzz_target!(|data: &[u8]| {
             payload: Bytes::copy_from_slice(record.payload),
         };
         assembler.handle_packet(now, packet);
+        if record.flags & 4 == 4 {
+            assembler.skip_gap();
+        }
         while let Some(frame) = assembler.poll_frame(now) {
             assert!(!frame.data.is_empty() && frame.packets > 0);
         }

@@ -6,11 +6,14 @@ pub mod annexb;
 
 #[path = "../../src/rtp"]
 pub mod rtp {
+    pub mod app_message;
     pub mod assemble;
+    pub mod fec;
     pub mod feedback;
     pub mod h264_depacketize;
     pub mod h264_packetize;
     pub mod loss_runs;
+    pub mod losses;
     pub mod nack;
     pub mod red;
     pub mod sequence;

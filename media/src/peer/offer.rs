@@ -16,7 +16,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use super::audio_loss::AudioLoss;
-use super::{fec, interceptors, now, outlet};
+use super::{fec, interceptors, now, outlet, playout_delay, sync_tap};
 use crate::stats::Counters;
 
 /// Only what we speak: with the crate's default codecs it negotiated VP8 one way and another
@@ -137,6 +137,9 @@ pub(super) fn interceptor_chain(
     }
     let fec_ssrc = rand::random();
     let (for_sending, flow) = (Arc::clone(counters), Arc::clone(video_flow));
+    let uri = playout_delay::URI.to_owned();
+    let capability = RTCRtpHeaderExtensionCapability { uri };
+    engine.register_header_extension(capability, RtpCodecKind::Video, None)?;
     let registry = Registry::new()
         .with(
             Slot::from(500),
@@ -148,6 +151,8 @@ pub(super) fn interceptor_chain(
             interceptors::SendSide::new(now(), for_sending, flow, video_ssrc, fec_ssrc),
         )
         .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
+        .with(Slot::from(600), sync_tap::SyncTap::new(Arc::clone(counters)))
+        .with(Slot::from(5_500), playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc))
         // Behind the receiver reports: what is restored was lost all the same. And what asks for
         // lost packets behind that: what is restored need not be asked for.
         .with(Slot::from(10_500), fec::FecReceiver::new(Arc::clone(counters), video_ssrc))

@@ -24,7 +24,7 @@ pub struct OutgoingPacket {
 }
 
 /// A packet, and how many flushes there had been when it was made.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     packet: OutgoingPacket,
     flushes: u64,
 }
@@ -37,7 +37,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
+    pub(crate) fn new(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
         let (packets, receiver) = mpsc::channel(capacity);
         (Self { packets, flow }, receiver)
     }
@@ -46,6 +46,11 @@ impl Outlet {
     /// once it is numbered.
     pub fn backlog(&self) -> usize {
         self.flow.upstream() + self.flow.queued()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_backlog(&self) {
+        self.flow.upstream.store(0, Ordering::Relaxed);
     }
 
     /// Queues a packet, waiting for room; false when the connection is gone. Never call it on
@@ -64,7 +69,7 @@ impl Outlet {
 
 /// How a stream gets from its pipeline to the pacer, which tells here what room it has.
 #[derive(Default)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     /// Bytes that wait for room.
     upstream: AtomicUsize,
     /// Bytes in the pacer.

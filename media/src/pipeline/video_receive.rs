@@ -22,8 +22,9 @@ use crate::strip;
 /// Packets that wait for the thread: more than two key frames.
 const QUEUE: usize = 1024;
 
-/// A key frame not come after this long is asked for again.
+/// A key frame not come after this long, and after a round trip and a bit, is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(400);
+const ANSWER_RESERVE: Duration = Duration::from_millis(100);
 
 /// Receives every decoded picture, on the decoder's thread. Must not block.
 pub type PictureSink = Arc<dyn Fn(Arc<Frame>) + Send + Sync>;
@@ -246,8 +247,13 @@ impl Loop {
 
     /// Shows the picture now or keeps it until its time has come.
     fn hold(&mut self, frame: Frame, unit: &AssembledFrame) {
-        let at = self.playout.handle_ready(now(), unit.rtp_timestamp, Duration::ZERO);
+        let now = now();
+        let (sync, lead) =
+            self.counters.sync(|sync| (sync.hold(now, unit.rtp_timestamp), sync.lead_ms()));
+        let at = self.playout.handle_ready(now, unit.rtp_timestamp, sync);
         let at = self.held.back().map_or(at, |last| at.max(last.at));
+        let held = at.saturating_duration_since(now).as_secs_f64() * 1000.0;
+        self.counters.set_av_offset_ms(lead.map(|lead| lead - held));
         self.held.push_back(Held { at, frame, key_frame: unit.key_frame });
         self.show_due();
     }
@@ -286,10 +292,15 @@ impl Loop {
                 self.remedy(true);
             }
         }
-        let lately = self.asked.is_some_and(|at| now().saturating_duration_since(at) < ASK_AGAIN);
+        let answer = self.counters.rtt().unwrap_or_default() + ANSWER_RESERVE;
+        let again = ASK_AGAIN.max(answer.min(Duration::from_secs(2)));
+        let lately = self.asked.is_some_and(|at| now().saturating_duration_since(at) < again);
         if self.wanting && peer_sends && !lately {
             (self.feedback)(PictureFeedback::KeyFrame);
             self.asked = Some(now());
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl VideoSender {
             drop(frames.take());
             while !stop.is_set() {
                 if let Some(frame) = frames.wait(Duration::from_millis(100))
-                    && !sender.send(&frame)
+                    && !sender.send(now(), &frame)
                 {
                     return;
                 }
@@ -102,8 +102,7 @@ impl Loop {
     }
 
     /// False when the connection is gone.
-    fn send(&mut self, frame: &Frame) -> bool {
-        let now = now();
+    fn send(&mut self, now: Instant, frame: &Frame) -> bool {
         self.key_frame_due |= self.counters.take_key_frame_request()
             || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
         let Some(budget) = self.budget() else {
@@ -239,4 +238,51 @@ impl Loop {
 
 fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {
     (new.bps() as f64 - old.bps() as f64).abs() > old.bps() as f64 * part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::congestion::State;
+    use crate::stats::Sending;
+
+    #[test]
+    fn a_flood_of_requests_gets_at_most_one_key_frame_every_300_ms() {
+        let (outlet, mut packets) = Outlet::new(4096, Arc::default());
+        let counters = Arc::new(Counters::new());
+        let rate = Bitrate::from_kbps(1_000);
+        counters.set_sending(Sending {
+            target: rate,
+            video: rate,
+            pace: rate,
+            may_encode: true,
+            queue: Duration::ZERO,
+            state: State::Normal,
+        });
+        let mut sender = Loop::new(outlet, Arc::clone(&counters), Arc::new(FrameLog::off()));
+        let (pool, begin) = (FramePool::new(), now());
+        let mut key_frames_at = Vec::new();
+        for number in 0..100u32 {
+            let at = begin + number * Duration::from_millis(33);
+            (0..50).for_each(|_| counters.request_key_frame());
+            (0..50).for_each(|_| counters.add_picture_feedback(PictureFeedback::KeyFrame));
+            let mut frame = pool.take(320, 180);
+            frame.planes_mut().into_iter().for_each(|plane| plane.fill(number as u8));
+            frame.captured_at = at;
+            let count = |counters: &Counters| {
+                let mut key_frames = 0;
+                counters.video_out(|flow| key_frames = flow.key_frames);
+                key_frames
+            };
+            let before = count(&counters);
+            assert!(sender.send(at, &frame));
+            if count(&counters) > before {
+                key_frames_at.push(at);
+            }
+            while packets.try_recv().is_ok() {}
+            sender.outlet.forget_backlog();
+        }
+        assert!(key_frames_at.len() > 5, "{}", key_frames_at.len());
+        assert!(key_frames_at.windows(2).all(|pair| pair[1] - pair[0] >= KEY_FRAME_SPACING));
+    }
 }

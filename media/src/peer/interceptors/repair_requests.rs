@@ -133,6 +133,8 @@ impl Interceptor for RepairRequests {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use rtc::interceptor::RTCPFeedback;
 
