@@ -318,11 +318,13 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for FecReceiver {
         if !recovered.is_empty() {
             self.counters.video_in(|flow| flow.recovered += recovered.len() as u64);
         }
-        self.read.extend(recovered.into_iter().map(|(ssrc, packet)| TaggedPacket {
-            now,
-            transport,
-            message: AttributedPacket::new(Packet::Rtp(rtp_packet(ssrc, packet)))
-                .with(Attribute::RecoveredByFec),
+        self.read.extend(recovered.into_iter().map(|(ssrc, packet)| {
+            TaggedPacket {
+                now,
+                transport,
+                message: AttributedPacket::new(Packet::Rtp(rtp_packet(ssrc, packet)))
+                    .with(Attribute::RecoveredByFec),
+            }
         }));
         Ok(())
     }
@@ -343,7 +345,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for FecReceiver {
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         if self.report_at.is_some_and(|at| now >= at) {
             self.report(now);
-            self.report_at = Some(now + if self.counters.peer_is_ours() { REPORT } else { RARE_REPORT });
+            self.report_at =
+                Some(now + if self.counters.peer_is_ours() { REPORT } else { RARE_REPORT });
             let coming = self.repaired_at.is_some_and(|at| now < at + REPAIRS_STOPPED);
             self.counters.set_fec_coming(coming);
         }

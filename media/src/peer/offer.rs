@@ -110,10 +110,7 @@ pub(super) fn interceptor_chain(
             Slot::FecEncoder,
             fec::FecSender::new(Arc::clone(counters), video_ssrc, rand::random()),
         )
-        .with(
-            Slot::from(5_500),
-            playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc),
-        )
+        .with(Slot::from(5_500), playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc))
         // Behind the receiver reports: what is restored was lost all the same. And what asks for
         // lost packets behind that: what is restored need not be asked for.
         .with(Slot::from(10_500), fec::FecReceiver::new(Arc::clone(counters), video_ssrc))

@@ -32,7 +32,8 @@ struct Profile {
 
 const LOSSY5: Profile = Profile { delay: 50.0, jitter: 5.0, loss: 0.05, run: 1.0, rate: 2.5e6 };
 const LOSSY10: Profile = Profile { delay: 50.0, jitter: 10.0, loss: 0.10, run: 3.0, rate: 2.5e6 };
-const SATELLITE: Profile = Profile { delay: 300.0, jitter: 10.0, loss: 0.01, run: 3.0, rate: 2.5e6 };
+const SATELLITE: Profile =
+    Profile { delay: 300.0, jitter: 10.0, loss: 0.01, run: 3.0, rate: 2.5e6 };
 
 enum Event {
     Picture,

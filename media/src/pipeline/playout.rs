@@ -61,7 +61,8 @@ impl Playout {
         let spread = slow - median;
         self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
         let wanted = if self.uneven { (slow - fastest).min(LONGEST) } else { 0.0 };
-        let passed = self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
+        let passed =
+            self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
         self.last = Some(now);
         self.hold = if wanted > self.hold {
             wanted.min(self.hold + GROWTH)

@@ -248,9 +248,8 @@ impl Loop {
     /// Shows the picture now or keeps it until its time has come.
     fn hold(&mut self, frame: Frame, unit: &AssembledFrame) {
         let now = now();
-        let (sync, lead) = self
-            .counters
-            .sync(|sync| (sync.hold(now, unit.rtp_timestamp), sync.lead_ms()));
+        let (sync, lead) =
+            self.counters.sync(|sync| (sync.hold(now, unit.rtp_timestamp), sync.lead_ms()));
         let at = self.playout.handle_ready(now, unit.rtp_timestamp, sync);
         let at = self.held.back().map_or(at, |last| at.max(last.at));
         let held = at.saturating_duration_since(now).as_secs_f64() * 1000.0;

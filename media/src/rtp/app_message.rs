@@ -160,7 +160,10 @@ mod tests {
         ] {
             let bytes = message.to_bytes(77);
             // RFC 3550: a multiple of four bytes, and the length says how many.
-            assert_eq!(bytes.len(), (usize::from(u16::from_be_bytes([bytes[2], bytes[3]])) + 1) * 4);
+            assert_eq!(
+                bytes.len(),
+                (usize::from(u16::from_be_bytes([bytes[2], bytes[3]])) + 1) * 4
+            );
             assert_eq!(AppMessage::parse(&bytes), Some(message));
             for length in 0..bytes.len() {
                 assert_eq!(AppMessage::parse(&bytes[..length]), None);

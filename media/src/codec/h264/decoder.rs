@@ -88,7 +88,10 @@ impl H264Decoder {
     pub fn marked_reference(&self) -> Option<Reference> {
         let marked = self.option(sys::DECODER_OPTION_LTR_MARKING_FLAG)? == 1;
         let frame = self.option(sys::DECODER_OPTION_LTR_MARKED_FRAME_NUM).filter(|_| marked)?;
-        Some(Reference { idr: self.option(sys::DECODER_OPTION_IDR_PIC_ID)? as u16, frame: frame as u16 })
+        Some(Reference {
+            idr: self.option(sys::DECODER_OPTION_IDR_PIC_ID)? as u16,
+            frame: frame as u16,
+        })
     }
 
     /// The picture just decoded.

@@ -331,7 +331,11 @@ fn start_codes_of_both_lengths_part_the_units() {
 
 /// Encodes 90 pictures, of which `lost` never arrive. Confirmations take `late` pictures, and so
 /// do requests. Returns the numbers of the pictures shown, and the sizes of all.
-fn with_references(lost: std::ops::Range<u32>, confirm: bool, late: usize) -> (Vec<u32>, Vec<usize>) {
+fn with_references(
+    lost: std::ops::Range<u32>,
+    confirm: bool,
+    late: usize,
+) -> (Vec<u32>, Vec<usize>) {
     let mut scene = Scene::new();
     let (mut encoder, mut decoder) = (encoder(640, 360, 800), H264Decoder::new().unwrap());
     // Has everything: what recovers is to be bit-exact, and this one never had to.

@@ -153,7 +153,8 @@ fn a_retransmission_helps_to_restore_its_neighbours() {
 fn strange_packets_pass_and_strange_repairs_do_not() {
     let mut ends = Ends::new(false);
     ends.frame(4, &[]);
-    for (payload_type, payload) in [(96, vec![]), (PAYLOAD_TYPE, vec![]), (PAYLOAD_TYPE, vec![1; 30])]
+    for (payload_type, payload) in
+        [(96, vec![]), (PAYLOAD_TYPE, vec![]), (PAYLOAD_TYPE, vec![1; 30])]
     {
         let mut packet = rtc::rtp::Packet::default();
         packet.header.ssrc = 12_345;

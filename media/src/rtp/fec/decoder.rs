@@ -177,7 +177,8 @@ impl FecDecoder {
     fn forget(&mut self) {
         let oldest = self.highest().saturating_sub(KEPT);
         self.known = self.known.split_off(&oldest);
-        self.waiting.retain(|waiting| waiting.unknown.first().is_some_and(|first| *first >= oldest));
+        self.waiting
+            .retain(|waiting| waiting.unknown.first().is_some_and(|first| *first >= oldest));
     }
 
     /// Finds the packets that what waits determines.

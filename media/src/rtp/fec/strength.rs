@@ -83,7 +83,12 @@ impl PathLoss {
 }
 
 /// The protection of a frame of `packets` packets.
-pub fn strength(packets: usize, key_frame: bool, path: &PathLoss, rtt: Option<Duration>) -> Strength {
+pub fn strength(
+    packets: usize,
+    key_frame: bool,
+    path: &PathLoss,
+    rtt: Option<Duration>,
+) -> Strength {
     let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
     let bursty = path.mean_run() > BURST;
     let frames = if bursty { 4 } else { 3 };

@@ -69,7 +69,8 @@ fn every_loss_of_up_to_m_packets_is_repaired() {
             }
             let mut decoder = FecDecoder::new(SSRC);
             // The packet before the frame founds the stream.
-            let before = Packet { sequence_number: 65_532, timestamp: 0, marker: true, payload: vec![1] };
+            let before =
+                Packet { sequence_number: 65_532, timestamp: 0, marker: true, payload: vec![1] };
             decoder.handle_media(&before.media());
             for (number, packet) in frame.iter().enumerate() {
                 if lost >> number & 1 == 0 {
