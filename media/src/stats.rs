@@ -113,6 +113,11 @@ impl Counters {
         *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What congestion control allows now, audio and video together, if known.
+    pub fn target(&self) -> Option<crate::units::Bitrate> {
+        self.sending().map(|sending| sending.target)
+    }
+
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
         self.video_out(|flow| flow.retransmitted += packets);
     }

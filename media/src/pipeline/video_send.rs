@@ -20,6 +20,9 @@ use crate::units::Bitrate;
 /// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
 
+/// Before congestion control has said anything.
+const UNKNOWN_BUDGET: Bitrate = Bitrate::from_kbps(140);
+
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
 
@@ -141,7 +144,9 @@ impl Loop {
 
     /// What pictures may take now; `None` while one encoded now would only grow old.
     fn budget(&self) -> Option<Bitrate> {
-        let sending = self.counters.sending()?;
+        let Some(sending) = self.counters.sending() else {
+            return Some(UNKNOWN_BUDGET);
+        };
         let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
         let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
         free.then_some(sending.video)
