@@ -195,6 +195,11 @@ impl Counters {
         *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What congestion control allows now, audio and video together, if known.
+    pub fn target(&self) -> Option<Bitrate> {
+        self.sending().map(|sending| sending.target)
+    }
+
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
         self.video_out(|flow| flow.retransmitted += packets);
     }

@@ -37,7 +37,12 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    pub(crate) fn new(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
+    pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<Waiting>) {
+        Self::through(capacity, Arc::default())
+    }
+
+    /// As [`Self::new`]; what waits in the pacer behind `flow` counts as backlog.
+    pub(crate) fn through(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
         let (packets, receiver) = mpsc::channel(capacity);
         (Self { packets, flow }, receiver)
     }

@@ -21,6 +21,9 @@ use crate::units::Bitrate;
 /// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
 
+/// Before congestion control has said anything.
+const UNKNOWN_BUDGET: Bitrate = Bitrate::from_kbps(140);
+
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
 
@@ -144,7 +147,9 @@ impl Loop {
 
     /// What pictures may take now; `None` while one encoded now would only grow old.
     fn budget(&self) -> Option<Bitrate> {
-        let sending = self.counters.sending()?;
+        let Some(sending) = self.counters.sending() else {
+            return Some(UNKNOWN_BUDGET);
+        };
         let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
         let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
         free.then_some(sending.video)
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_requests_gets_at_most_one_key_frame_every_300_ms() {
-        let (outlet, mut packets) = Outlet::new(4096, Arc::default());
+        let (outlet, mut packets) = Outlet::new(4096);
         let counters = Arc::new(Counters::new());
         let rate = Bitrate::from_kbps(1_000);
         counters.set_sending(Sending {
