@@ -36,6 +36,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let stats = args.stats.as_deref().map(stats_sink).transpose()?;
     let (reports, mut incoming) = mpsc::unbounded_channel();
     let (commands, receiver) = mpsc::unbounded_channel();
+    let processing = Some(args.processing(Settings::default().processing));
     let engine = Engine::new(
         EngineOptions {
             sources: Sources {
@@ -46,6 +47,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             },
             settings: None,
             remembered: Settings::default(),
+            processing,
             warning: None,
             pictures: None,
             shown: Arc::new(Shown::new(Arc::clone(&log))),

@@ -128,3 +128,6 @@ impl Voice {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
