@@ -32,8 +32,9 @@ pub struct Counters {
     peer_is_ours: AtomicBool,
     /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
     picture_feedback: Mutex<VecDeque<PictureFeedback>>,
-    /// Gauge: what the network does to the sound we send.
-    audio_loss: Mutex<Option<Loss>>,
+    /// Gauge: what the network does to the sound we send, by transport-wide feedback and by
+    /// receiver reports.
+    audio_loss: Mutex<[Option<Loss>; 2]>,
     /// Gauge: what congestion control allows.
     sending: Mutex<Option<Sending>>,
     sync: Mutex<Sync>,
@@ -167,12 +168,15 @@ impl Counters {
 
     /// What happened lately to the sound we sent.
     pub fn set_audio_loss(&self, loss: Loss) {
-        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
+        let [feedback, _] = &mut *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner);
+        *feedback = Some(loss);
     }
 
-    /// What happened lately to the sound we sent, where the other end tells.
+    /// What happened lately to the sound we sent, where the other end tells. Receiver reports
+    /// know nothing of runs, and count only where there is no transport-wide feedback.
     pub fn audio_loss(&self) -> Option<Loss> {
-        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner)
+        let [feedback, reports] = *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner);
+        feedback.or(reports)
     }
 
     /// How things stand on the way out, once there is one.
@@ -212,7 +216,10 @@ impl Counters {
         self.video_out(|flow| flow.lost = u64::from(total));
     }
 
-    pub(crate) fn set_audio_loss_out(&self, _fraction_256: u8, total: u32) {
+    pub(crate) fn set_audio_loss_out(&self, fraction_256: u8, total: u32) {
+        let loss = Loss { rate: f64::from(fraction_256) / 256.0, mean_run: 1.0 };
+        let [_, reports] = &mut *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner);
+        *reports = Some(loss);
         self.audio_out(|flow| flow.lost = u64::from(total));
     }
 
@@ -487,6 +494,18 @@ mod tests {
         assert!(json["rtt_ms"].is_null());
         assert!(json["process"]["rss_mib"].is_null());
         assert!(json["audio_in"]["jitter_ms"].is_null());
+    }
+
+    #[test]
+    fn reports_tell_of_lost_sound_until_there_is_feedback() {
+        let counters = Counters::new();
+        assert_eq!(counters.audio_loss(), None);
+        counters.set_audio_loss_out(64, 9);
+        assert_eq!(counters.audio_loss(), Some(Loss { rate: 0.25, mean_run: 1.0 }));
+        let feedback = Loss { rate: 0.1, mean_run: 3.0 };
+        counters.set_audio_loss(feedback);
+        counters.set_audio_loss_out(0, 9);
+        assert_eq!(counters.audio_loss(), Some(feedback));
     }
 
     #[test]

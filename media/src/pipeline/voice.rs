@@ -123,3 +123,6 @@ impl Voice {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
