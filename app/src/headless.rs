@@ -35,8 +35,8 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     }
     let log = Arc::new(frame_log(args.frame_log.as_deref())?);
     let stats = args.stats.as_deref().map(stats_sink).transpose()?;
-    let samples = match args.video_sink {
-        Some(VideoSinkSpec::Samples(spec)) => Some(Samples::create(&spec).map_err(unwritable)?),
+    let samples = match &args.video_sink {
+        Some(VideoSinkSpec::Samples(spec)) => Some(Samples::create(spec).map_err(unwritable)?),
         Some(VideoSinkSpec::None) | None => None,
     };
     let (reports, mut incoming) = mpsc::unbounded_channel();

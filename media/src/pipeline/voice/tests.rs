@@ -125,7 +125,7 @@ fn call(seconds: u32, mut line: Line, red: Option<u8>, target_kbps: u64) -> Outc
         concealed_percent: (stats.concealed_ms - concealed_at_10) as f64 / heard * 100.0,
         kbps: bytes as f64 * 8.0 / f64::from(seconds) / 1000.0,
         packets: u32::from(number),
-        plan: voice.plan(),
+        plan: voice.plan,
     }
 }
 
