@@ -288,8 +288,9 @@ async fn measure(
     let window = Window { begin, end: ends::now() };
     let busy = Machine::now()?.busy_cores_since(&machine);
     report_link(crossed, lab.counters(), window);
-    let [left, right] = ends;
-    // The sooner both are asked, the less of what is after the measured time is in their counters.
+    let [mut left, mut right] = ends;
+    // At once: the sooner both are asked, the less of what is after the measured time is in their counters.
+    tokio::try_join!(left.over(), right.over())?;
     let (left, right) = tokio::join!(left.end(window), right.end(window));
     let traces = [left?, right?];
     let ours: f64 = traces.iter().map(|trace| trace.cpu_cores).sum();

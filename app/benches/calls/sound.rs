@@ -265,10 +265,16 @@ impl Drop for Growth {
     }
 }
 
+struct Recording {
+    /// When its first sample was taken.
+    zero: Us,
+    samples: Vec<i16>,
+}
+
 /// A source of a sound server, recorded with the time of each piece.
 struct Recorder {
     child: Child,
-    reader: Option<std::thread::JoinHandle<Result<(Us, Vec<i16>)>>>,
+    reader: Option<std::thread::JoinHandle<Result<Recording>>>,
 }
 
 impl Recorder {
@@ -292,7 +298,7 @@ impl Recorder {
             }
             let (samples, _) = bytes.as_chunks::<2>();
             let samples = samples.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
-            Ok((zero.context("nothing was recorded")?, samples))
+            Ok(Recording { zero: zero.context("nothing was recorded")?, samples })
         });
         Ok(Self { child, reader: Some(reader) })
     }
@@ -307,7 +313,7 @@ impl Recorder {
             std::thread::sleep(Duration::from_millis(5));
         }
         let read = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
-        let (zero, samples) = read?;
+        let Recording { zero, samples } = read?;
         Ok(onsets(&samples).into_iter().map(|at| zero + at * 1_000_000 / RATE).collect())
     }
 }
