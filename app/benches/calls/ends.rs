@@ -107,6 +107,14 @@ impl End {
         }
     }
 
+    /// What it says of itself, for who wonders.
+    pub async fn describe(&self) -> String {
+        match self {
+            Self::Tab(tab) => tab.describe().await,
+            Self::Ours(ours) => ours.describe(),
+        }
+    }
+
     /// The measured time is over; the call still runs.
     pub async fn over(&mut self) -> Result<()> {
         match self {

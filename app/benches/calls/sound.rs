@@ -83,7 +83,7 @@ pub async fn mouth_to_ear(
     warmup: Duration,
 ) -> Result<Vec<f64>> {
     let (mouth, ear) = (Pulse::start().await?, Pulse::start().await?);
-    let (_server, _ends) = sound_call(kind, lab, stage, [&mouth, &ear], UP).await?;
+    let (_server, ends) = sound_call(kind, lab, stage, [&mouth, &ear], UP).await?;
     let folder = tempfile::tempdir()?;
     let bursts = folder.path().join("bursts.wav");
     write_bursts(&bursts, seconds + warmup.as_secs())?;
@@ -96,7 +96,12 @@ pub async fn mouth_to_ear(
     drop(player);
     let (said, heard) = (said.onsets()?, heard.onsets()?);
     ensure!(said.len() as u64 >= seconds / 2, "{} bursts were said", said.len());
-    Ok(matched(&said, &heard))
+    let delays = matched(&said, &heard);
+    if delays.is_empty() {
+        let [left, right] = &ends;
+        bail!("no burst was heard\n{}\n{}", left.describe().await, right.describe().await);
+    }
+    Ok(delays)
 }
 
 /// Of our own ends with testcards: delays of the sound, and how much later than the picture it came, milliseconds.

@@ -94,6 +94,10 @@ impl Ours {
         Ok(())
     }
 
+    pub fn describe(&self) -> String {
+        self.process.failure("visavis").to_string()
+    }
+
     pub fn over(&mut self) -> Result<()> {
         self.after = Some(Usage::of_tree(self.process.id())?);
         Ok(())

@@ -145,6 +145,10 @@ impl Tab {
         Ok(serde_json::from_value(self.tab.eval("bench.counters()").await?)?)
     }
 
+    pub async fn describe(&self) -> String {
+        self.tab.failure("the tab").await.to_string()
+    }
+
     pub async fn over(&mut self) -> Result<()> {
         let usage = Usage::of_tree(self.browser.pid())?;
         self.after = Some((usage, self.counters().await?));
