@@ -25,7 +25,7 @@ use crate::trace::{Us, delays, quantile};
 const RATE: u64 = 48_000;
 /// Of a burst before the next, no whole number of any block.
 const PERIOD_MS: u64 = 1037;
-const BURST_MS: u64 = 100;
+const BURST_MS: u64 = 150;
 /// A burst heard later than this belongs to the one before.
 const LATEST_US: Us = 900_000;
 
@@ -214,8 +214,10 @@ fn write_bursts(path: &Path, seconds: u64) -> Result<()> {
     for index in 0..seconds * RATE {
         let within = index % period;
         let time = within as f64 / RATE as f64;
-        let tone = (std::f64::consts::TAU * 1000.0 * time).sin() * 16_000.0;
-        file.write_sample(if within < burst { tone as i16 } else { 0 })?;
+        // A syllable, with harmonics and a gliding pitch: a tab suppresses a tone as noise.
+        let phase = std::f64::consts::TAU * (150.0 * time + 100.0 * time * time);
+        let voice: f64 = (1..=12).map(|n| (phase * f64::from(n)).sin() / f64::from(n)).sum();
+        file.write_sample(if within < burst { (voice * 12_000.0) as i16 } else { 0 })?;
     }
     Ok(file.finalize()?)
 }
