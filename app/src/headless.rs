@@ -36,7 +36,9 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let log = Arc::new(frame_log(args.frame_log.as_deref())?);
     let stats = args.stats.as_deref().map(stats_sink).transpose()?;
     let samples = match &args.video_sink {
-        Some(VideoSinkSpec::Samples(spec)) => Some(Samples::create(spec).map_err(unwritable)?),
+        Some(VideoSinkSpec::Samples(spec)) => {
+            Some(Samples::create(spec).map_err(Unwritable::from)?)
+        }
         Some(VideoSinkSpec::None) | None => None,
     };
     let (reports, mut incoming) = mpsc::unbounded_channel();
@@ -102,9 +104,11 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
 #[error("{0}")]
 pub struct Unwritable(String);
 
-// The error names the file.
-fn unwritable(error: std::io::Error) -> Unwritable {
-    Unwritable(error.to_string())
+impl From<std::io::Error> for Unwritable {
+    /// The error names the file.
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// Opens the frame log, if one is wanted.
@@ -113,7 +117,7 @@ fn unwritable(error: std::io::Error) -> Unwritable {
 /// Where it cannot be written.
 pub fn frame_log(path: Option<&Path>) -> Result<FrameLog, Unwritable> {
     let log = path.map(FrameLog::create).transpose();
-    Ok(log.map_err(unwritable)?.unwrap_or_default())
+    Ok(log?.unwrap_or_default())
 }
 
 /// Opens where statistics go.

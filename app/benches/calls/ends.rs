@@ -73,15 +73,15 @@ fn started_on(host: &Host, program: &std::path::Path) -> std::process::Command {
 /// A running end.
 pub enum End {
     Tab(Box<Tab>),
-    Ours(Ours),
+    Ours(Box<Ours>),
 }
 
 impl End {
     pub async fn start(kind: Kind, host: &Host, server: &str, stage: &Stage) -> Result<Self> {
         Ok(match kind {
             Kind::Chromium => Self::Tab(Box::new(Tab::start(host, server, stage).await?)),
-            Kind::Headless => Self::Ours(Ours::start(host, server, stage)?),
-            Kind::Window => Self::Ours(Ours::start_window(host, server, stage).await?),
+            Kind::Headless => Self::Ours(Box::new(Ours::start(host, server, stage)?)),
+            Kind::Window => Self::Ours(Box::new(Ours::start_window(host, server, stage).await?)),
         })
     }
 
@@ -107,7 +107,23 @@ impl End {
         }
     }
 
-    /// It is over: what was written down.
+    /// What it says of itself, for who wonders.
+    pub async fn describe(&self) -> String {
+        match self {
+            Self::Tab(tab) => tab.describe().await,
+            Self::Ours(ours) => ours.describe(),
+        }
+    }
+
+    /// The measured time is over; the call still runs.
+    pub async fn over(&mut self) -> Result<()> {
+        match self {
+            Self::Tab(tab) => tab.over().await,
+            Self::Ours(ours) => ours.over(),
+        }
+    }
+
+    /// Ends it: what was written down.
     pub async fn end(self, window: Window) -> Result<Trace> {
         match self {
             Self::Tab(tab) => tab.end().await,
@@ -133,7 +149,8 @@ pub async fn sound_call(
                 End::Tab(Box::new(Tab::start_with_sound(host, &server.url, stage, sound).await?))
             }
             Kind::Headless | Kind::Window => {
-                End::Ours(Ours::start_with(host, &server.url, stage, &devices, Some(sound))?)
+                let ours = Ours::start_with(host, &server.url, stage, &devices, Some(sound))?;
+                End::Ours(Box::new(ours))
             }
         };
         if ends.is_empty() {

@@ -25,7 +25,7 @@ use crate::trace::{Us, delays, quantile};
 const RATE: u64 = 48_000;
 /// Of a burst before the next, no whole number of any block.
 const PERIOD_MS: u64 = 1037;
-const BURST_MS: u64 = 100;
+const BURST_MS: u64 = 150;
 /// A burst heard later than this belongs to the one before.
 const LATEST_US: Us = 900_000;
 
@@ -83,7 +83,7 @@ pub async fn mouth_to_ear(
     warmup: Duration,
 ) -> Result<Vec<f64>> {
     let (mouth, ear) = (Pulse::start().await?, Pulse::start().await?);
-    let (_server, _ends) = sound_call(kind, lab, stage, [&mouth, &ear], UP).await?;
+    let (_server, ends) = sound_call(kind, lab, stage, [&mouth, &ear], UP).await?;
     let folder = tempfile::tempdir()?;
     let bursts = folder.path().join("bursts.wav");
     write_bursts(&bursts, seconds + warmup.as_secs())?;
@@ -96,7 +96,12 @@ pub async fn mouth_to_ear(
     drop(player);
     let (said, heard) = (said.onsets()?, heard.onsets()?);
     ensure!(said.len() as u64 >= seconds / 2, "{} bursts were said", said.len());
-    Ok(matched(&said, &heard))
+    let delays = matched(&said, &heard);
+    if delays.is_empty() {
+        let [left, right] = &ends;
+        bail!("no burst was heard\n{}\n{}", left.describe().await, right.describe().await);
+    }
+    Ok(delays)
 }
 
 /// Of our own ends with testcards: delays of the sound, and how much later than the picture it came, milliseconds.
@@ -209,8 +214,10 @@ fn write_bursts(path: &Path, seconds: u64) -> Result<()> {
     for index in 0..seconds * RATE {
         let within = index % period;
         let time = within as f64 / RATE as f64;
-        let tone = (std::f64::consts::TAU * 1000.0 * time).sin() * 16_000.0;
-        file.write_sample(if within < burst { tone as i16 } else { 0 })?;
+        // A syllable, with harmonics and a gliding pitch: a tab suppresses a tone as noise.
+        let phase = std::f64::consts::TAU * (150.0 * time + 100.0 * time * time);
+        let voice: f64 = (1..=12).map(|n| (phase * f64::from(n)).sin() / f64::from(n)).sum();
+        file.write_sample(if within < burst { (voice * 12_000.0) as i16 } else { 0 })?;
     }
     Ok(file.finalize()?)
 }
@@ -265,10 +272,16 @@ impl Drop for Growth {
     }
 }
 
+struct Recording {
+    /// When its first sample was taken.
+    zero: Us,
+    samples: Vec<i16>,
+}
+
 /// A source of a sound server, recorded with the time of each piece.
 struct Recorder {
     child: Child,
-    reader: Option<std::thread::JoinHandle<Result<(Us, Vec<i16>)>>>,
+    reader: Option<std::thread::JoinHandle<Result<Recording>>>,
 }
 
 impl Recorder {
@@ -292,7 +305,7 @@ impl Recorder {
             }
             let (samples, _) = bytes.as_chunks::<2>();
             let samples = samples.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
-            Ok((zero.context("nothing was recorded")?, samples))
+            Ok(Recording { zero: zero.context("nothing was recorded")?, samples })
         });
         Ok(Self { child, reader: Some(reader) })
     }
@@ -307,7 +320,7 @@ impl Recorder {
             std::thread::sleep(Duration::from_millis(5));
         }
         let read = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
-        let (zero, samples) = read?;
+        let Recording { zero, samples } = read?;
         Ok(onsets(&samples).into_iter().map(|at| zero + at * 1_000_000 / RATE).collect())
     }
 }

@@ -107,7 +107,9 @@ impl Chromium {
         ]);
         command.arg(flag("--user-data-dir=", profile.path()));
         match options.sound {
-            Some(sound) => command.env(PULSE_SERVER, sound.address()),
+            Some(sound) => command
+                .env(PULSE_SERVER, sound.address())
+                .arg("--autoplay-policy=no-user-gesture-required"),
             None => command.arg("--use-fake-device-for-media-stream"),
         };
         if !options.ask_permission {

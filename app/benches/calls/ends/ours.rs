@@ -21,6 +21,7 @@ pub struct Ours {
     process: Process,
     folder: tempfile::TempDir,
     before: Option<Usage>,
+    after: Option<Usage>,
     _display: Option<Display>,
 }
 
@@ -40,7 +41,7 @@ impl Ours {
             command.args(["--video-sink", &spec]);
         }
         let process = Process::start(command, "visavis call --headless")?;
-        Ok(Self { process, folder, before: None, _display: None })
+        Ok(Self { process, folder, before: None, after: None, _display: None })
     }
 
     /// With its window and preview, drawn by software.
@@ -57,7 +58,7 @@ impl Ours {
             .env("XDG_RUNTIME_DIR", folder.path())
             .env("VISAVIS_CONFIG_DIR", folder.path());
         let process = Process::start(command, "visavis call")?;
-        Ok(Self { process, folder, before: None, _display: Some(display) })
+        Ok(Self { process, folder, before: None, after: None, _display: Some(display) })
     }
 
     /// Without a window and without files of its own: other sources and sinks, and a sound server's devices.
@@ -76,7 +77,7 @@ impl Ours {
             command.env(PULSE_SERVER, sound.address());
         }
         let process = Process::start(command, "visavis call --headless")?;
-        Ok(Self { process, folder, before: None, _display: None })
+        Ok(Self { process, folder, before: None, after: None, _display: None })
     }
 
     pub async fn state(&mut self, state: &str, limit: Duration) -> Result<()> {
@@ -93,16 +94,24 @@ impl Ours {
         Ok(())
     }
 
+    pub fn describe(&self) -> String {
+        self.process.failure("visavis").to_string()
+    }
+
+    pub fn over(&mut self) -> Result<()> {
+        self.after = Some(Usage::of_tree(self.process.id())?);
+        Ok(())
+    }
+
     pub async fn end(mut self, window: Window) -> Result<Trace> {
-        let usage = Usage::of_tree(self.process.id())?;
         self.process.interrupt()?;
         let status = self.process.ended(SOON).await?;
         ensure!(status.success(), self.process.failure(&status.to_string()));
-        let mut trace = Trace {
-            cpu_cores: self.before.as_ref().map_or(0.0, |before| usage.cores_since(before)),
-            pss_mib: usage.pss_mib,
-            ..Trace::default()
-        };
+        let mut trace = Trace::default();
+        if let Some((before, after)) = self.before.take().zip(self.after.take()) {
+            trace.cpu_cores = after.cores_since(&before);
+            trace.pss_mib = after.pss_mib;
+        }
         self.read_log(&mut trace)?;
         self.read_statistics(&mut trace, window)?;
         let samples = self.folder.path().join(SAMPLES);

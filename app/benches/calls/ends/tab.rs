@@ -21,6 +21,9 @@ pub struct Tab {
     browser: Chromium,
     before: Option<Usage>,
     first: Option<Figures>,
+    /// At the end of the measured time.
+    after: Option<(Usage, Figures)>,
+    samples: Vec<Sample>,
     pictures: Option<u32>,
     series: bool,
     fetching: Option<tokio::task::JoinHandle<Result<Vec<Sample>>>>,
@@ -93,6 +96,8 @@ impl Tab {
             browser,
             before: None,
             first: None,
+            after: None,
+            samples: Vec::new(),
             pictures: stage.samples.then_some(stage.pictures),
             series: stage.series,
             fetching: None,
@@ -140,19 +145,29 @@ impl Tab {
         Ok(serde_json::from_value(self.tab.eval("bench.counters()").await?)?)
     }
 
-    pub async fn end(mut self) -> Result<Trace> {
+    pub async fn describe(&self) -> String {
+        self.tab.failure("the tab").await.to_string()
+    }
+
+    pub async fn over(&mut self) -> Result<()> {
         let usage = Usage::of_tree(self.browser.pid())?;
-        let last = self.counters().await?;
+        self.after = Some((usage, self.counters().await?));
+        if let Some(fetching) = self.fetching.take() {
+            self.done.notify_one();
+            self.samples = fetching.await??;
+        }
+        Ok(())
+    }
+
+    pub async fn end(mut self) -> Result<Trace> {
+        let (usage, last) = self.after.take().context("never over")?;
         let mut trace = Trace {
             cpu_cores: self.before.as_ref().map_or(0.0, |before| usage.cores_since(before)),
             pss_mib: usage.pss_mib,
             codec: last.codec.clone(),
+            samples: std::mem::take(&mut self.samples),
             ..Trace::default()
         };
-        if let Some(fetching) = self.fetching.take() {
-            self.done.notify_one();
-            trace.samples = fetching.await??;
-        }
         let series: Vec<Figures> = serde_json::from_value(self.tab.eval("bench.series").await?)?;
         let first = self.first.take().context("never begun")?;
         trace.own_freezes = Some(last.freezes - first.freezes);
