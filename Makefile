@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fmt clippy test-unit test-integration test-doc bench bench-signaling soak deny clean cargo \
+.PHONY: help run test fmt clippy test-unit test-integration test-doc bench bench-window bench-signaling soak deny clean cargo \
 	packages-build packages-run packages-test
 
 # Where rustup puts it, for shells that have not read its environment yet.
@@ -19,7 +19,8 @@ help: ## Say what there is
 	@echo '  make test-unit        unit tests'
 	@echo '  make test-integration real servers, browsers and sound, one at a time'
 	@echo '  make test-doc         examples in the documentation'
-	@echo 'make bench            a call beside Chromium calling Chromium, in one run'
+	@echo 'make bench            calls over emulated networks beside Chromium calling Chromium'
+	@echo 'make bench-window     what a call and the idle window cost, beside Chromium'
 	@echo 'make bench-signaling  the signaling server under load, beside Node with socket.io'
 	@echo 'make soak         an hour of guests and accidents; SOAK_SECONDS=600 for less'
 	@echo 'make deny             licences and advisories of the dependencies (needs cargo-deny)'
@@ -48,8 +49,12 @@ test-integration: packages-test cargo
 test-doc: packages-build cargo
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
 
-# A quiet machine, please: it compares CPU times.
-bench: packages-run packages-test cargo
+# A quiet machine, please: they compare delays and CPU times.
+bench: packages-test cargo
+	$(CARGO) build --locked --release --package visavis
+	$(CARGO) bench --locked --package visavis --bench calls --profile dev -- $(BENCH_ARGS)
+
+bench-window: packages-run packages-test cargo
 	$(CARGO) build --locked --release --package visavis
 	$(CARGO) bench --locked --package visavis --bench versus --profile dev -- $(BENCH_ARGS)
 

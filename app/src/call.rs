@@ -233,7 +233,7 @@ impl Call {
                 self.use_ice_servers()
             }
             ServerEvent::Full { retry_ms, .. } => self.handle_full(room, retry_ms, now),
-            ServerEvent::Message { message, .. } => match PeerMessage::parse(&message) {
+            ServerEvent::Message { message, .. } => match PeerMessage::read(&message) {
                 Ok(message) => self.handle_message(message, room),
                 Err(error) => {
                     tracing::debug!(%error, "from the other end");

@@ -40,7 +40,7 @@ impl Story {
     }
 
     fn says(&mut self, message: Value) -> Vec<Effect> {
-        self.server(ServerEvent::Message { from: id("b"), seq: 1, message })
+        self.server(ServerEvent::Message { from: id("b"), seq: 1, message: message.into() })
     }
 
     fn join(&mut self) {

@@ -8,6 +8,8 @@ use visavis_media::source::{DeviceSelector, VideoSourceSpec};
 use visavis_signaling::cli::ServeArgs;
 use visavis_signaling::{Fingerprint, PublicAddress};
 
+use crate::samples::SamplesSpec;
+
 /// Exit codes of a run that did not end well; 0 is a good end.
 pub mod exit {
     /// Something unforeseen.
@@ -73,6 +75,10 @@ pub struct CallArgs {
     /// speaker[:NAME], file:OUT.wav or none.
     #[arg(long, value_name = "SINK", value_parser = audio_sink)]
     pub audio_sink: Option<AudioSinkSpec>,
+    /// none, or samples:EVERY/PERIOD:FILE, without a window: writes every so-manieth picture of a clip of
+    /// so many numbered pictures as it is shown.
+    #[arg(long, value_name = "SINK", value_parser = video_sink, requires = "headless")]
+    pub video_sink: Option<VideoSinkSpec>,
     /// Write when each picture passed each station, as CSV.
     #[arg(long, value_name = "FILE")]
     pub frame_log: Option<PathBuf>,
@@ -100,6 +106,15 @@ pub struct CallArgs {
     /// Which paths to the other person may be used; relay hides this machine's addresses from them.
     #[arg(long, value_name = "all|relay", default_value = "all")]
     pub ice: IcePolicy,
+}
+
+/// Where received pictures go in a headless run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VideoSinkSpec {
+    /// Nowhere.
+    None,
+    /// Some of them into a file.
+    Samples(SamplesSpec),
 }
 
 /// Which paths to the other person may be used (W3C `RTCIceTransportPolicy`).
@@ -145,6 +160,16 @@ fn audio_sink(text: &str) -> Result<AudioSinkSpec, String> {
         ("none", None) => Ok(AudioSinkSpec::None),
         _ => Err("use speaker, speaker:NAME, file:OUT.wav or none".to_owned()),
     }
+}
+
+fn video_sink(text: &str) -> Result<VideoSinkSpec, String> {
+    let samples = |rest| SamplesSpec::parse(rest).map(VideoSinkSpec::Samples);
+    match split(text) {
+        ("none", None) => Some(VideoSinkSpec::None),
+        ("samples", Some(rest)) => samples(rest),
+        _ => None,
+    }
+    .ok_or_else(|| "use none or samples:EVERY/PERIOD:FILE".to_owned())
 }
 
 /// What stands before and after the first colon; an empty rest is none.

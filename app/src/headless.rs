@@ -14,8 +14,9 @@ use visavis_media::sound::AudioSinkSpec;
 use visavis_signaling::{LinkError, ServerUrl, Target};
 
 use crate::call::End;
-use crate::cli::{CallArgs, IcePolicy, exit};
+use crate::cli::{CallArgs, IcePolicy, VideoSinkSpec, exit};
 use crate::engine::{Engine, EngineOptions, Report, Shown, Sources, StatsSink};
+use crate::samples::Samples;
 use crate::settings::Settings;
 use crate::snapshot::{Command, Phase, Shared};
 use crate::text::Language;
@@ -34,6 +35,10 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     }
     let log = Arc::new(frame_log(args.frame_log.as_deref())?);
     let stats = args.stats.as_deref().map(stats_sink).transpose()?;
+    let samples = match args.video_sink {
+        Some(VideoSinkSpec::Samples(spec)) => Some(Samples::create(&spec).map_err(unwritable)?),
+        Some(VideoSinkSpec::None) | None => None,
+    };
     let (reports, mut incoming) = mpsc::unbounded_channel();
     let (commands, receiver) = mpsc::unbounded_channel();
     let engine = Engine::new(
@@ -48,7 +53,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             remembered: Settings::default(),
             warning: None,
             pictures: None,
-            shown: Arc::new(Shown::new(Arc::clone(&log))),
+            shown: Arc::new(Shown::new(Arc::clone(&log)).with_samples(samples)),
             shared: Shared::default(),
             log,
             stats,
@@ -95,14 +100,18 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
 #[error("{0}")]
 pub struct Unwritable(String);
 
+// The error names the file.
+fn unwritable(error: std::io::Error) -> Unwritable {
+    Unwritable(error.to_string())
+}
+
 /// Opens the frame log, if one is wanted.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub fn frame_log(path: Option<&Path>) -> Result<FrameLog, Unwritable> {
-    // The error names the file.
     let log = path.map(FrameLog::create).transpose();
-    Ok(log.map_err(|error| Unwritable(error.to_string()))?.unwrap_or_default())
+    Ok(log.map_err(unwritable)?.unwrap_or_default())
 }
 
 /// Opens where statistics go.

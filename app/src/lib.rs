@@ -9,6 +9,7 @@ pub mod negotiation;
 pub mod news;
 pub mod peer_message;
 pub use visavis_signaling::proposal;
+pub mod samples;
 pub mod settings;
 pub mod snapshot;
 pub mod text;

@@ -2,6 +2,7 @@
 //! addition. Pure; the page's twin is `signaling/web/negotiation.js`.
 
 use serde_json::{Map, Value, json};
+use visavis_signaling::protocol::Payload;
 
 /// Names longer than this are cut: they come from a stranger and go into a window.
 const MAX_NAME_CHARS: usize = 40;
@@ -68,12 +69,25 @@ pub enum PeerMessageError {
         /// The field.
         field: &'static str,
     },
+    /// JSON, or it would not have come; but nothing that can be taken apart.
+    #[error("a message that cannot be read: {0}")]
+    Json(String),
     /// Neither one of the tutorial's strings nor an object with a type.
     #[error("a message that is neither a known word nor an object with a type")]
     Shape,
 }
 
 impl PeerMessage {
+    /// Reads what the other end sent, as the server passed it on.
+    ///
+    /// # Errors
+    /// What is wrong with it; the call goes on.
+    pub fn read(message: &Payload) -> Result<Self, PeerMessageError> {
+        let value =
+            message.to_value().map_err(|error| PeerMessageError::Json(error.to_string()))?;
+        Self::parse(&value)
+    }
+
     /// Reads what the other end sent.
     ///
     /// # Errors
@@ -162,6 +176,24 @@ fn clean_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_that_cannot_be_taken_apart_is_an_error_and_no_more() {
+        let said = |message: &str| {
+            let text = format!(r#"{{"type":"message","from":"p","seq":1,"message":{message}}}"#);
+            match visavis_signaling::protocol::ServerEvent::parse(&text) {
+                Ok(visavis_signaling::protocol::ServerEvent::Message { message, .. }) => {
+                    PeerMessage::read(&message)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(said(r#" "bye" "#), Ok(PeerMessage::Bye));
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        for odd in [deep.as_str(), "1e999", r#""\ud800""#] {
+            assert!(matches!(said(odd), Err(PeerMessageError::Json(_))), "{odd}");
+        }
+    }
 
     #[test]
     fn what_is_written_reads_back() {

@@ -99,11 +99,6 @@ impl Adapter {
         }
     }
 
-    /// Sound takes another share now.
-    pub fn set_audio(&mut self, audio: Bitrate) {
-        self.audio = audio;
-    }
-
     /// One frame took this long to encode.
     pub fn handle_encode_time(&mut self, took: Duration) {
         let new = took.min(OUTLIER).as_secs_f64();

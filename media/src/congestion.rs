@@ -1,14 +1,31 @@
-//! How much may be sent: packet reports in, a target bitrate out.
+//! How much may be sent: packet reports in, a target bitrate, a gate and probes out.
 //!
 //! A standing queue, measured against the smallest one-way delay of the last minute, decides;
-//! the rate that arrived sizes the cut. Loss alone, with a flat delay, is taken for the path's
-//! nature and not for congestion. Clock offset between the two ends cancels out.
+//! the rate that arrived sizes the cut; a limit on what is in flight drains the queue; bursts of
+//! packets ("probes") find out how much more there is. Loss alone, with a flat delay, is taken for
+//! the path's nature and not for congestion. Clock offset between the two ends cancels out.
 
+mod competing;
+mod drain;
+mod loss_test;
+mod probe;
+mod silence;
 mod window;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
 use crate::units::Bitrate;
+use competing::Competing;
+use drain::Drain;
+use loss_test::LossTest;
+pub use probe::Probe;
+use probe::Prober;
+use silence::Silence;
 use window::Measurements;
 
 /// Between which rates to stay, and where to begin.
@@ -29,136 +46,178 @@ pub struct PacketReport {
     pub sequence: u64,
     /// Bytes on the wire.
     pub size: usize,
-    /// When it left, by our clock since any moment.
-    pub departure: Duration,
+    /// When it left.
+    pub departure: Instant,
     /// When it arrived, by the peer's clock since any moment. `None`: reported lost.
     pub arrival: Option<Duration>,
+    /// The probe it was part of.
+    pub probe: Option<u32>,
 }
 
-/// A queue below this is none; above the second the rate is cut. Seconds; the path's own
-/// spread is added (`SPREAD_*`).
-const LOW_QUEUE: f64 = 0.020;
-const HIGH_QUEUE: f64 = 0.050;
-const SPREAD_LOW: f64 = 0.25;
-const SPREAD_HIGH: f64 = 0.6;
+/// What the controller is doing, for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Growing or holding.
+    Normal,
+    /// Letting a queue run empty.
+    Drain,
+    /// Someone else keeps the queue full: holding a share.
+    Competing,
+    /// Sending less to see whether less is lost.
+    LossTest,
+    /// Nothing is heard of what was sent.
+    Silent,
+}
 
-/// Share of the arriving rate that is kept at a cut, so that the queue drains,
+/// A queue below this is none; above the second the rate is cut; the third, with heavy loss, cuts
+/// though the queue has only just come. Seconds; a multiple of the path's own spread is added.
+const LOW_QUEUE: (f64, f64) = (0.020, 0.25);
+const HIGH_QUEUE: (f64, f64) = (0.050, 0.6);
+const SUDDEN_QUEUE: (f64, f64) = (0.200, 2.0);
+const SUDDEN_LOSS: f64 = 0.2;
+
+/// Share of the arriving rate that is kept at a cut, so that the queue drains.
 const CUT: f64 = 0.87;
 
-/// and while a long queue drains.
-const DRAIN: f64 = 0.6;
+/// How long the rate rests after a drain, at least.
+const HOLD: f64 = 0.2;
 
-/// A queue that varies by less is flat.
-const FLAT: f64 = 0.012;
-const SPREAD_FLAT: f64 = 0.3;
-
-/// Growth a second: before the first cut, long after one, shortly after one, near the rate
-/// that was too much.
-const GROWTH_START: f64 = 0.8;
+/// Growth a second: before the first cut, long after one, shortly after one; below and at the
+/// rate that was too much.
+const GROWTH_START: f64 = 0.6;
 const GROWTH: f64 = 0.35;
 const GROWTH_AFTER_CUT: f64 = 0.15;
-const GROWTH_NEAR_CAPACITY: f64 = 0.04;
-const AFTER_CUT: Duration = Duration::from_secs(4);
-const CAPACITY_KNOWN_FOR: Duration = Duration::from_secs(30);
+const GROWTH_BELOW_CAPACITY: f64 = 0.05;
+const GROWTH_AT_CAPACITY: f64 = 0.03;
+const LEAST_GROWTH: f64 = 6_000.0;
+const AFTER_CUT: f64 = 4.0;
+const CAPACITY_KNOWN_FOR: f64 = 30.0;
 
-/// Beyond this multiple of what was really sent, growth would prove nothing.
+/// Beyond this multiple of what arrives, growth would prove nothing.
 const APPLICATION_LIMIT: f64 = 1.4;
 const APPLICATION_RESERVE: f64 = 20_000.0;
 
-/// Loss that is looked into: with a queue it cuts, without one it starts a test.
-const HIGH_LOSS: f64 = 0.10;
+/// Loss above which what is sent, and not what arrives, shows what the application wants.
+const SOME_LOSS: f64 = 0.02;
 
-/// While packets are under way and nothing is heard of them, the rate falls by this,
-const SILENCE_CUT: f64 = 0.6;
+/// Pacing: multiple of the rate, below and above a rate where a queue at 1.5 times is long.
+const PACE_SLOW: f64 = 1.25;
+const PACE_FAST: f64 = 1.5;
+const SLOW_BELOW: f64 = 700_000.0;
+const LEAST_PACE: f64 = 150_000.0;
+const LEAST_PACE_DRAINING: f64 = 120_000.0;
 
-/// this often.
-const SILENCE: Duration = Duration::from_millis(500);
+/// What may be in flight: this much at the rate, beyond the round trip.
+const FLIGHT_MARGIN: f64 = 0.200;
+const FLIGHT_FACTOR: f64 = 1.2;
+const LEAST_FLIGHT_PACKETS: f64 = 3.0;
+const MAX_SPREAD_IN_FLIGHT: f64 = 0.150;
 
-/// Feedback that comes back within this finds most of the rate again.
-const SHORT_SILENCE: Duration = Duration::from_secs(5);
-
-/// Does a lower rate lose less? Then a policer drops what is too much.
-struct LossTest {
-    until: Instant,
-    rate_before: f64,
-    loss_before: f64,
-    arrived: f64,
-}
-
-struct Drain {
-    /// Until what left before the cut has arrived, the queue says nothing about it.
-    settled: Instant,
-    until: Instant,
-    then: f64,
-    queue_at_cut: f64,
-    rate_before: f64,
-    lowest: f64,
-    highest: f64,
-}
-
-impl Drain {
-    /// Sending less has not changed the queue at all: then it is none, the path got longer.
-    fn was_in_vain(&self, spread: f64) -> bool {
-        self.lowest > 0.6 * self.queue_at_cut
-            && self.highest - self.lowest < FLAT + SPREAD_FLAT * spread
-    }
-}
+/// Bytes of a full packet on the wire.
+const FULL_PACKET: f64 = 1200.0;
 
 /// A rate controller for one transport, audio included.
 pub struct Controller {
     limits: Limits,
+    /// Seconds count from here.
+    epoch: Instant,
     rate: f64,
     measured: Measurements,
-    rtt: Duration,
-    updated_at: Option<Instant>,
-    heard_at: Option<Instant>,
-    /// What the application sends, bits per second.
-    application: f64,
-    /// The rate that arrived when a queue stood.
-    capacity: Option<(f64, Instant)>,
-    cut_at: Option<Instant>,
-    hold_until: Option<Instant>,
+    prober: Prober,
+    /// The rate that arrived when a queue stood, and when.
+    capacity: Option<(f64, f64)>,
+    last_cut: Option<f64>,
+    cuts: u32,
+    hold_until: f64,
+    grown_at: Option<f64>,
     drain: Option<Drain>,
+    competing: Option<Competing>,
+    /// When competition was last over.
+    competed_at: Option<f64>,
     loss_test: Option<LossTest>,
-    /// Loss that a lower rate does not change.
-    inherent_loss: f64,
-    inherent_at: Option<Instant>,
-    /// The rate before feedback stopped, and since when.
-    before_silence: Option<(f64, Instant)>,
-    backed_off_at: Option<Instant>,
+    /// Loss that a lower rate does not change, and when it was found or last halved.
+    inherent: (f64, f64),
+    silence: Option<Silence>,
+    heard_at: Option<f64>,
+    /// Video bytes that wait to be sent.
+    backlog: usize,
+    flush: bool,
 }
 
 impl Controller {
-    /// Starts at `limits.start`.
-    pub fn new(limits: Limits) -> Self {
+    /// Starts at `limits.start`, with a probe as soon as something is sent.
+    pub fn new(now: Instant, limits: Limits) -> Self {
         Self {
             limits,
+            epoch: now,
             rate: limits.start.bps() as f64,
             measured: Measurements::new(),
-            rtt: Duration::from_millis(100),
-            updated_at: None,
-            heard_at: None,
-            application: 0.0,
+            prober: Prober::new(limits),
             capacity: None,
-            cut_at: None,
-            hold_until: None,
+            last_cut: None,
+            cuts: 0,
+            hold_until: 0.0,
+            grown_at: None,
             drain: None,
+            competing: None,
+            competed_at: None,
             loss_test: None,
-            inherent_loss: 0.0,
-            inherent_at: None,
-            before_silence: None,
-            backed_off_at: None,
+            inherent: (0.0, 0.0),
+            silence: None,
+            heard_at: None,
+            backlog: 0,
+            flush: false,
         }
     }
 
     /// How much may be sent now, with audio, repairs and headers.
     pub fn target(&self) -> Bitrate {
-        let rate = match &self.drain {
-            Some(drain) => self.rate.min(drain.then / CUT * DRAIN),
-            None => self.rate,
+        Bitrate::from_bps(self.rate as u64)
+    }
+
+    /// At which rate packets that wait may leave.
+    pub fn pacing_rate(&self) -> Bitrate {
+        let rate = if self.drain.is_some() {
+            (PACE_SLOW * self.rate).max(LEAST_PACE_DRAINING)
+        } else {
+            let factor = if self.rate < SLOW_BELOW { PACE_SLOW } else { PACE_FAST };
+            (factor * self.rate).max(LEAST_PACE)
         };
-        let bps = rate.clamp(self.limits.min.bps() as f64, self.limits.max.bps() as f64);
-        Bitrate::from_bps(bps as u64)
+        Bitrate::from_bps(rate as u64)
+    }
+
+    /// Whether pictures and repairs may leave while so many bytes are in flight. Sound always may.
+    pub fn may_send(&self, now: Instant, in_flight: usize) -> bool {
+        let bits = 8.0 * in_flight as f64;
+        match &self.drain {
+            Some(drain) => self.seconds(now) < drain.burst_until || bits < self.gate(drain),
+            None => self.silence.is_some() || bits < self.window(),
+        }
+    }
+
+    /// Whether encoding a picture makes sense while so many bytes are in flight: behind a shut
+    /// gate it would only grow old.
+    pub fn may_encode(&self, now: Instant, in_flight: usize) -> bool {
+        let bits = 8.0 * in_flight as f64;
+        match &self.drain {
+            Some(_) => self.may_send(now, in_flight),
+            None => self.silence.is_some() || bits < 1.1 * self.window(),
+        }
+    }
+
+    /// Bits in flight below which the queue empties while draining.
+    fn gate(&self, drain: &Drain) -> f64 {
+        let path = self.measured.min_rtt() + self.measured.feedback_interval() + 0.030;
+        let delay = path + self.measured.spread().min(MAX_SPREAD_IN_FLIGHT);
+        (drain.capacity * delay).max(8.0 * FULL_PACKET)
+    }
+
+    /// Bits in flight at most, outside of a drain.
+    fn window(&self) -> f64 {
+        let queue = if self.competing.is_some() { self.measured.top_queue().max(0.3) } else { 0.0 };
+        let spread = self.measured.spread().min(MAX_SPREAD_IN_FLIGHT);
+        let delay = self.measured.min_rtt() + FLIGHT_MARGIN + queue + spread;
+        (FLIGHT_FACTOR * self.rate * delay).max(LEAST_FLIGHT_PACKETS * 8.0 * FULL_PACKET)
     }
 
     /// The rate that arrived over the last half second, where known.
@@ -176,201 +235,158 @@ impl Controller {
         self.measured.loss()
     }
 
-    /// The newest round trip.
-    pub fn set_rtt(&mut self, rtt: Duration) {
-        self.rtt = rtt.min(Duration::from_secs(5));
+    /// The round trip as feedback shows it, smoothed; the wait for feedback is part of it.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.measured.rtt().map(|rtt| Duration::from_secs_f64(rtt.clamp(0.0, 60.0)))
     }
 
-    /// What the application really sends: zero while it sends nothing.
-    pub fn handle_application_rate(&mut self, now: Instant, rate: Bitrate) {
-        if self.application == 0.0 && rate > Bitrate::ZERO {
-            // Nothing could be heard while nothing was sent.
-            self.heard_at = Some(now);
-            self.backed_off_at = None;
+    /// What is being done.
+    pub fn state(&self) -> State {
+        if self.silence.is_some() {
+            State::Silent
+        } else if self.drain.is_some() {
+            State::Drain
+        } else if self.competing.is_some() {
+            State::Competing
+        } else if self.loss_test.is_some() {
+            State::LossTest
+        } else {
+            State::Normal
         }
-        self.application = rate.bps() as f64;
     }
 
-    /// Feedback arrived. Packets it does not cover are unknown, not lost.
-    pub fn handle_reports(&mut self, now: Instant, reports: &[PacketReport]) {
+    /// Something left. `padding`: only to probe, not what the application wanted to send.
+    pub fn handle_sent(&mut self, now: Instant, bytes: usize, padding: bool) {
+        let t = self.seconds(now);
+        if !padding {
+            self.measured.add_sent(t, bytes);
+        }
+    }
+
+    /// There is something to probe with: the first probe, once.
+    pub fn start_probing(&mut self, now: Instant) {
+        self.prober.start(self.seconds(now), self.rate);
+    }
+
+    /// Video bytes that wait to be sent.
+    pub fn handle_backlog(&mut self, bytes: usize) {
+        self.backlog = bytes;
+    }
+
+    /// True once after what waits became worthless: pictures not yet numbered are to be dropped,
+    /// nothing from before is to be repaired, and a small key frame is to be sent at once.
+    pub fn take_flush(&mut self) -> bool {
+        std::mem::take(&mut self.flush)
+    }
+
+    /// A probe to send now.
+    pub fn poll_probe(&mut self) -> Option<Probe> {
+        self.prober.poll()
+    }
+
+    /// Whether probes are not wanted any more, those under way included.
+    pub fn probes_cancelled(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Feedback arrived; `in_flight` bytes are not covered by any so far. Packets that no feedback
+    /// covers are unknown, not lost, and not in flight either.
+    pub fn handle_reports(&mut self, now: Instant, reports: &[PacketReport], in_flight: usize) {
         if reports.is_empty() {
             return;
         }
-        self.resume(now);
-        self.heard_at = Some(now);
-        self.measured.add(now, reports);
-        let passed = self
-            .updated_at
-            .map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64().min(0.25));
-        self.updated_at = Some(now);
-        self.forget_inherent_loss(now);
-
-        let queue = self.measured.standing_queue();
-        let spread = self.measured.spread();
-        let low = LOW_QUEUE + SPREAD_LOW * spread;
-        let high = HIGH_QUEUE + SPREAD_HIGH * spread;
-        let lossy = self.measured.loss() > HIGH_LOSS.max(1.5 * self.inherent_loss + 0.05);
-
-        if let Some(drain) = &mut self.drain {
-            if now >= drain.settled {
-                drain.lowest = drain.lowest.min(queue);
-                drain.highest = drain.highest.max(queue);
-            }
-            if queue >= low + 0.010 && now < drain.until {
-                return;
-            }
-            if queue > high && drain.was_in_vain(spread) && self.measured.loss() < 0.02 {
-                self.rate = self.rate.max(0.85 * drain.rate_before);
-                self.measured.rebase();
-            }
-            self.drain = None;
-            self.measured.forget_loss();
-            self.hold_until = Some(now + Duration::from_millis(200).max(self.rtt * 7 / 10));
-        } else if queue > high || (lossy && queue > low) {
-            self.cut(now, queue);
-        } else if queue > low {
-            // In the upper half of the band: ease off.
-            let middle = (low + high) / 2.0;
-            if queue > middle {
-                let position = (queue - low) / (high - low);
-                self.rate *= 1.0 - 0.1 * passed * position;
-            }
-        } else if lossy || self.loss_test.is_some() {
-            self.test_loss(now);
-        } else if self.hold_until.is_none_or(|until| now >= until) {
-            self.grow(now, passed);
+        let t = self.seconds(now);
+        self.resume(t);
+        self.heard_at = Some(t);
+        if self.competing.is_some() || self.competed_at.is_some_and(|at| t < at + drain::PINNED) {
+            self.measured.pin_base(t);
         }
-        self.clamp();
-    }
-
-    /// When to call [`handle_no_feedback`](Self::handle_no_feedback) if nothing is heard.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.application == 0.0 {
-            return None;
+        self.measured.add(t, self.epoch, reports);
+        let outcome = self.prober.handle_reports(reports, self.epoch);
+        if let Some(outcome) = outcome {
+            self.handle_probe(t, outcome);
         }
-        let patience = SILENCE.max(self.rtt * 3 / 2 + Duration::from_millis(150));
-        let heard = self.heard_at? + patience;
-        Some(self.backed_off_at.map_or(heard, |at| heard.max(at + SILENCE)))
-    }
-
-    /// Nothing was heard although packets are under way: lowers the rate, if it is time to.
-    pub fn handle_no_feedback(&mut self, now: Instant) {
-        if self.poll_timeout().is_none_or(|due| now < due) {
+        let Some(arrived) = self.measured.acknowledged() else {
             return;
+        };
+        if self.competing.is_some() {
+            self.compete(t, arrived);
+        } else if self.drain.is_some() {
+            self.drain(t, arrived, in_flight);
+        } else if self.queue_is_high() {
+            self.cut(t, arrived, in_flight);
+        } else if !self.test_loss(t, arrived) {
+            self.grow(t, arrived);
         }
-        self.before_silence.get_or_insert((self.rate, now));
-        self.backed_off_at = Some(now);
-        self.rate *= SILENCE_CUT;
-        self.loss_test = None;
         self.clamp();
+    }
+
+    fn seconds(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.epoch).as_secs_f64()
+    }
+
+    fn threshold(&self, (fixed, of_spread): (f64, f64)) -> f64 {
+        fixed + of_spread * self.measured.spread()
+    }
+
+    fn queue_is_high(&self) -> bool {
+        let sudden = self.measured.newest_queue() > self.threshold(SUDDEN_QUEUE)
+            && self.measured.report_loss() > SUDDEN_LOSS;
+        sudden || self.measured.standing_queue() > self.threshold(HIGH_QUEUE)
     }
 
     fn clamp(&mut self) {
         self.rate = self.rate.clamp(self.limits.min.bps() as f64, self.limits.max.bps() as f64);
     }
 
-    fn resume(&mut self, now: Instant) {
-        self.backed_off_at = None;
-        if let Some((rate, since)) = self.before_silence.take()
-            && now < since + SHORT_SILENCE
-        {
-            self.rate = self.rate.max(0.75 * rate);
+    fn since_cut(&self, t: f64) -> f64 {
+        self.last_cut.map_or(f64::INFINITY, |at| t - at)
+    }
+
+    /// No queue, or little: up, or gently down.
+    fn grow(&mut self, t: f64, arrived: f64) {
+        let passed = self.grown_at.map_or(0.0, |at| (t - at).min(0.25));
+        self.grown_at = Some(t);
+        if t < self.hold_until {
+            return;
         }
-    }
-
-    fn cut(&mut self, now: Instant, queue: f64) {
-        self.loss_test = None;
-        let (arrived, recent) =
-            (self.measured.acknowledged(), self.measured.recently_acknowledged());
-        let capacity = match (arrived, recent) {
-            // Right after a drop the longer window still shows the old rate.
-            (Some(arrived), Some(recent)) if arrived > 1.25 * recent => recent,
-            (Some(arrived), Some(recent)) => arrived.max(recent),
-            (Some(known), None) | (None, Some(known)) => known,
-            (None, None) => self.rate * SILENCE_CUT,
-        };
-        // What arrives is no measure of a path that carries less than a quarter of it.
-        let capacity = capacity.max(0.25 * arrived.unwrap_or(0.0));
-        let rate_before = self.rate;
-        self.rate = self.rate.min(CUT * capacity);
-        self.capacity = Some((capacity, now));
-        self.cut_at = Some(now);
-        // The queue empties at what is not sent; what left before the cut still arrives.
-        let settled = now + self.rtt + Duration::from_millis(150);
-        let drains_in = (queue / (1.0 - DRAIN)).clamp(0.15, 3.0);
-        self.drain = Some(Drain {
-            settled,
-            until: settled + Duration::from_secs_f64(drains_in),
-            then: self.rate,
-            queue_at_cut: queue,
-            rate_before,
-            lowest: f64::INFINITY,
-            highest: 0.0,
-        });
-    }
-
-    fn grow(&mut self, now: Instant, passed: f64) {
-        let since_cut = self.cut_at.map(|at| now.saturating_duration_since(at));
-        let near = self.capacity.filter(|(_, at)| now < *at + CAPACITY_KNOWN_FOR);
-        let factor = match (since_cut, near) {
-            (None, _) => GROWTH_START,
-            (_, Some((capacity, _))) if (0.8 * capacity..1.05 * capacity).contains(&self.rate) => {
-                GROWTH_NEAR_CAPACITY
+        let (low, high) = (self.threshold(LOW_QUEUE), self.threshold(HIGH_QUEUE));
+        let queue = self.measured.standing_queue();
+        if queue > low {
+            // In the upper half of the band: ease off.
+            let position = (queue - low) / (high - low);
+            if position > 0.5 {
+                self.rate *= 1.0 - 0.1 * position * passed;
             }
-            (Some(since), _) if since < AFTER_CUT => GROWTH_AFTER_CUT,
-            (Some(_), _) => GROWTH,
-        };
-        let proven = match self.measured.acknowledged() {
-            // Losses are no sign that the application wants less.
-            Some(arrived) if self.measured.loss() > 0.02 => {
-                arrived.max(self.measured.sent()).max(self.application)
-            }
-            Some(arrived) => arrived,
-            None => return,
-        };
-        let limit = APPLICATION_LIMIT * proven + APPLICATION_RESERVE;
-        let grown = self.rate + (factor * self.rate).max(6000.0) * passed;
-        self.rate = self.rate.max(grown.min(limit));
-    }
-
-    /// High loss with a flat delay: sends less for a while and sees whether that helps.
-    fn test_loss(&mut self, now: Instant) {
-        let loss = self.measured.loss();
-        match &self.loss_test {
-            None => {
-                let arrived = self.measured.acknowledged().unwrap_or(self.rate);
-                let length = Duration::from_millis(1200) + 2 * self.rtt;
-                self.loss_test = Some(LossTest {
-                    until: now + length,
-                    rate_before: self.rate,
-                    loss_before: loss,
-                    arrived,
-                });
-                self.rate = (0.75 * self.rate).min(0.9 * arrived);
-                self.measured.forget_loss();
-            }
-            Some(test) if now < test.until => {}
-            Some(test) => {
-                if loss < test.loss_before / 2.0 {
-                    self.capacity = Some((test.arrived, now));
-                    self.cut_at = Some(now);
-                } else {
-                    self.rate = test.rate_before;
-                    self.inherent_loss = loss.max(self.inherent_loss);
-                    self.inherent_at = Some(now);
-                }
-                self.loss_test = None;
-            }
+            return;
         }
+        // Losses are no sign that the application wants less.
+        let lossy = self.measured.loss() > SOME_LOSS;
+        let wanted = if lossy { arrived.max(self.measured.sent_rate(t)) } else { arrived };
+        let limit = APPLICATION_LIMIT * wanted + APPLICATION_RESERVE;
+        let limited = self.rate >= limit;
+        if !limited {
+            let grown = self.rate + (self.growth(t) * self.rate).max(LEAST_GROWTH) * passed;
+            self.rate = self.rate.max(grown.min(limit));
+        }
+        self.clamp();
+        let since_cut = self.since_cut(t);
+        let seen = self.measured.rtt().unwrap_or(0.1);
+        self.prober.schedule(t, self.rate, seen, self.cuts, since_cut, limited, &self.measured);
     }
 
-    fn forget_inherent_loss(&mut self, now: Instant) {
-        if self.inherent_at.is_some_and(|at| now >= at + Duration::from_secs(30)) {
-            self.inherent_loss /= 2.0;
-            self.inherent_at = (self.inherent_loss > 0.01).then_some(now);
+    fn growth(&self, t: f64) -> f64 {
+        let near = self.capacity.filter(|(_, at)| t < at + CAPACITY_KNOWN_FOR);
+        match near {
+            Some((capacity, _)) if (0.7 * capacity..0.95 * capacity).contains(&self.rate) => {
+                GROWTH_BELOW_CAPACITY
+            }
+            Some((capacity, _)) if (0.95 * capacity..1.05 * capacity).contains(&self.rate) => {
+                GROWTH_AT_CAPACITY
+            }
+            _ if self.since_cut(t) < AFTER_CUT => GROWTH_AFTER_CUT,
+            _ if self.cuts > 0 => GROWTH,
+            _ => GROWTH_START,
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

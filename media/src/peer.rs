@@ -5,6 +5,7 @@
 //! `Peer`. Settings and workarounds follow what was measured about the crate; each is named
 //! where it stands.
 
+mod audio_loss;
 mod fec;
 mod feedback;
 mod handler;
@@ -21,7 +22,7 @@ pub use outlet::{OutgoingPacket, Outlet, Outlets};
 pub use turn_bridge::KeyPin;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
@@ -128,8 +129,8 @@ pub enum PeerError {
 pub struct Inlets {
     /// Pictures' packets, repaired ones included, in order of arrival.
     pub video: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
-    /// Sound's packets in order of arrival.
-    pub audio: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
+    /// Sound's packets in order of arrival, and whether their payload is RED (RFC 2198).
+    pub audio: Box<dyn Fn(Instant, RtpPacket, bool) + Send + Sync>,
 }
 
 /// A connection. Close it with [`Peer::close`]; dropping it closes it too, only later.
@@ -141,8 +142,10 @@ pub struct Peer {
     audio_ssrc: u32,
     senders: [Arc<dyn RtpSender>; 2],
     feedback: Arc<feedback::FeedbackQueue>,
-    counters: Arc<Counters>,
+    /// Pictures on their way to the pacer.
+    video_flow: Arc<outlet::Flow>,
     bridges: tokio::sync::Mutex<Bridges>,
+    red: Arc<AtomicU8>,
 }
 
 impl Peer {
@@ -161,9 +164,10 @@ impl Peer {
         let setup = |error: webrtc::error::Error| PeerError::Setup(error.to_string());
         let (video_ssrc, rtx_ssrc, audio_ssrc) = (rand::random(), rand::random(), rand::random());
         let mut media_engine = offer::media_engine().map_err(setup)?;
-        let registry =
-            offer::interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
-                .map_err(setup)?;
+        let video_flow = Arc::<outlet::Flow>::default();
+        let ssrcs = (video_ssrc, audio_ssrc);
+        let registry = offer::interceptor_chain(&mut media_engine, &counters, &video_flow, ssrcs)
+            .map_err(setup)?;
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
@@ -188,6 +192,7 @@ impl Peer {
             })
             .build();
         let feedback = Arc::new(feedback::FeedbackQueue::default());
+        let red = Arc::new(AtomicU8::new(offer::NO_RED));
         let handler = handler::Handler {
             events,
             inlets: Arc::new(inlets),
@@ -195,6 +200,7 @@ impl Peer {
             sender_ssrc: video_ssrc,
             has_video: AtomicBool::new(false),
             has_audio: AtomicBool::new(false),
+            red: Arc::clone(&red),
         };
         let connection: Arc<dyn PeerConnection> = Arc::new(
             PeerConnectionBuilder::new()
@@ -223,8 +229,9 @@ impl Peer {
             audio_ssrc,
             senders: [audio_sender, video_sender],
             feedback,
-            counters,
+            video_flow,
             bridges: tokio::sync::Mutex::new(bridges),
+            red,
         })
     }
 
@@ -253,7 +260,7 @@ impl Peer {
     pub async fn offer(&self) -> Result<String, PeerError> {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let offer = self.connection.create_offer(None).await.map_err(local)?;
-        let sdp = offer.sdp.clone();
+        let sdp = offer::prefer_red(&offer.sdp);
         self.connection.set_local_description(offer).await.map_err(local)?;
         Ok(sdp)
     }
@@ -267,7 +274,8 @@ impl Peer {
         self.apply(RTCSdpType::Offer, offer).await?;
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
-        let sdp = answer.sdp.clone();
+        let sdp = offer::prefer_red(&answer.sdp);
+        self.red.store(offer::red_payload_type(&sdp), Relaxed);
         self.connection.set_local_description(answer).await.map_err(local)?;
         Ok(sdp)
     }
@@ -277,7 +285,9 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Description`].
     pub async fn accept_answer(&self, answer: &str) -> Result<(), PeerError> {
-        self.apply(RTCSdpType::Answer, answer).await
+        self.apply(RTCSdpType::Answer, answer).await?;
+        self.red.store(offer::red_payload_type(answer), Relaxed);
+        Ok(())
     }
 
     /// Takes our own offer back, for the polite end of a glare (W3C perfect negotiation).
@@ -328,17 +338,18 @@ impl Peer {
     /// and with them the first key frame. A kind the other end refused has none.
     pub async fn outlets(&self) -> Outlets {
         let [audio, video] = &self.senders;
-        let mut outlets = Outlets { audio: None, video: None };
+        let red = Some(self.red.load(Relaxed)).filter(|red| *red != offer::NO_RED);
+        let mut outlets = Outlets { audio: None, red, video: None };
         if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
-            let (outlet, packets) = Outlet::new(64);
+            let (outlet, packets) = Outlet::new(64, Arc::default());
             let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);
-            tokio::spawn(writer.run(packets, None));
+            tokio::spawn(writer.run(packets, false));
             outlets.audio = Some(outlet);
         }
         if let Some(payload_type) = outlet::payload_type(video, MIME_TYPE_H264).await {
-            let (outlet, packets) = Outlet::new(2048);
+            let (outlet, packets) = Outlet::new(2048, Arc::clone(&self.video_flow));
             let writer = outlet::Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
-            tokio::spawn(writer.run(packets, Some(Arc::clone(&self.counters))));
+            tokio::spawn(writer.run(packets, true));
             outlets.video = Some(outlet);
         }
         outlets

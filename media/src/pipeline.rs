@@ -11,6 +11,7 @@ mod recovery;
 mod thin;
 pub mod video_receive;
 pub mod video_send;
+mod voice;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

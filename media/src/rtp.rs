@@ -2,10 +2,17 @@
 
 pub mod app_message;
 pub mod assemble;
+pub mod circuit_breaker;
 pub mod fec;
 pub mod feedback;
 pub mod h264_depacketize;
 pub mod h264_packetize;
+pub mod loss_runs;
 pub mod losses;
 pub mod nack;
+pub mod pacer;
+pub mod red;
+pub mod repeat;
+pub mod send_history;
+pub mod sender;
 pub mod sequence;

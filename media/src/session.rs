@@ -41,7 +41,7 @@ impl Session {
         let audio = Arc::clone(&audio_inlet);
         let inlets = Inlets {
             video: Box::new(move |now, packet| video_inlet.push(now, packet)),
-            audio: Box::new(move |now, packet| audio.push(now, packet)),
+            audio: Box::new(move |now, packet, red| audio.push(now, packet, red)),
         };
         let peer = Arc::new(Peer::new(ice, inlets, Arc::clone(&counters), events).await?);
         let video_receiver = VideoReceiver::start(
@@ -72,7 +72,7 @@ impl Session {
         }
         let outlets = self.peer.outlets().await;
         if let Some(outlet) = outlets.audio {
-            self.local.feed().connect(outlet, Arc::clone(&self.counters));
+            self.local.feed().connect(outlet, outlets.red, Arc::clone(&self.counters));
         }
         if let Some(outlet) = outlets.video {
             *self.sender() = Some(VideoSender::start(

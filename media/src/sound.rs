@@ -7,6 +7,7 @@
 pub mod host;
 pub mod jitter;
 pub mod mic;
+pub mod plan;
 pub mod speaker;
 pub mod stretch;
 pub mod wav;

@@ -1,6 +1,8 @@
 //! Counters that every part of a call adds to, and the statistics object made of them once a
 //! second. The object's fields are part of the command line's contract (`docs/testing.md`).
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -10,8 +12,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::rtp::app_message::PictureFeedback;
+use crate::rtp::loss_runs::Loss;
 use crate::sync::Sync;
-use crate::units::Bitrate;
+pub use sending::Sending;
 
 /// What a peer can make us remember.
 const MOST_FEEDBACK: usize = 16;
@@ -23,11 +26,7 @@ pub struct Counters {
     key_frame_wanted: AtomicBool,
     /// Gauge: round trip, microseconds; 0 is unknown.
     rtt_us: AtomicU64,
-    /// Gauge: what congestion control allows, bit/s; 0 is unknown.
-    target_bps: AtomicU64,
-    /// Gauge: share of the sent pictures' packets that are repairs made ahead, in millionths.
-    fec_share: AtomicU64,
-    /// Gauge: the other end sends such repairs now.
+    /// Gauge: the other end sends repairs ahead now.
     fec_coming: AtomicBool,
     /// The other end is one of ours: it keeps long-term references.
     peer_is_ours: AtomicBool,
@@ -36,6 +35,10 @@ pub struct Counters {
     sync: Mutex<Sync>,
     /// Gauge: how far pictures are shown ahead of their sound.
     av_offset_ms: Mutex<Option<f64>>,
+    /// Gauge: what the network does to the sound we send.
+    audio_loss: Mutex<Option<Loss>>,
+    /// Gauge: what congestion control allows.
+    sending: Mutex<Option<Sending>>,
     detail: Mutex<Detail>,
 }
 
@@ -83,6 +86,8 @@ pub struct AudioFlow {
     pub lost: u64,
     /// Sound made up to bridge gaps.
     pub concealed: Duration,
+    /// Lost sound recovered from copies in later packets.
+    pub recovered: Duration,
     /// Gauge: variation of packet arrival (RFC 3550 section 6.4.1).
     pub jitter: Option<Duration>,
     /// Gauge: sound waiting in the jitter buffer.
@@ -120,27 +125,9 @@ impl Counters {
         }
     }
 
-    /// What congestion control allows now.
-    pub fn set_target(&self, target: Bitrate) {
-        self.target_bps.store(target.bps(), Relaxed);
-    }
-
-    /// What congestion control allows now, audio and video together, if known.
-    pub fn target(&self) -> Option<Bitrate> {
-        match self.target_bps.load(Relaxed) {
-            0 => None,
-            bps => Some(Bitrate::from_bps(bps)),
-        }
-    }
-
-    /// What share of the packets, from 0 to 0.5, pictures leave to forward error correction.
-    pub(crate) fn set_fec_share(&self, share: f64) {
-        self.fec_share.store((share.clamp(0.0, 0.5) * 1e6) as u64, Relaxed);
-    }
-
-    /// What share of the packets forward error correction takes now.
-    pub(crate) fn fec_share(&self) -> f64 {
-        self.fec_share.load(Relaxed) as f64 / 1e6
+    /// How things stand on the way out.
+    pub fn set_sending(&self, sending: Sending) {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
     }
 
     /// Whether the other end sends repairs ahead now.
@@ -193,9 +180,19 @@ impl Counters {
         *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Payload bytes handed to the network so far, sound and pictures.
-    pub(crate) fn sent_bytes(&self) -> u64 {
-        self.with(|detail| detail.video_out.bytes + detail.audio_out.bytes)
+    /// What happened lately to the sound we sent.
+    pub fn set_audio_loss(&self, loss: Loss) {
+        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
+    }
+
+    /// What happened lately to the sound we sent, where the other end tells.
+    pub fn audio_loss(&self) -> Option<Loss> {
+        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How things stand on the way out, once there is one.
+    pub fn sending(&self) -> Option<Sending> {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
@@ -249,6 +246,8 @@ pub struct Statistics {
     pub pair: Option<String>,
     pub rtt_ms: Option<f64>,
     pub target_kbps: Option<f64>,
+    pub queue_ms: Option<f64>,
+    pub congestion: Option<&'static str>,
     pub connect_ms: Option<f64>,
     pub first_frame_ms: Option<f64>,
     pub video_out: SentVideoStatistics,
@@ -305,6 +304,7 @@ pub struct AudioStatistics {
     pub jitter_ms: Option<f64>,
     pub buffer_ms: Option<f64>,
     pub concealed_ms: f64,
+    pub recovered_ms: f64,
     pub level_dbfs: Option<f32>,
 }
 
@@ -346,7 +346,10 @@ impl Meter {
             audio_in: detail.audio_in.clone(),
         });
         into.rtt_ms = counters.rtt().map(ms);
-        into.target_kbps = counters.target().map(Bitrate::kbps);
+        let sending = counters.sending();
+        into.target_kbps = sending.map(|sending| sending.target.kbps());
+        into.queue_ms = sending.map(|sending| ms(sending.queue));
+        into.congestion = sending.as_ref().map(Sending::state_name);
         into.av_offset_ms = counters.av_offset_ms();
         let last = self.last.as_ref();
         let seconds = last.map_or(0.0, |last| now.duration_since(last.at).as_secs_f64());
@@ -392,6 +395,7 @@ fn audio(new: &AudioFlow, old: Option<&AudioFlow>, seconds: f64) -> AudioStatist
         jitter_ms: new.jitter.map(ms),
         buffer_ms: new.buffer.map(ms),
         concealed_ms: ms(new.concealed),
+        recovered_ms: ms(new.recovered),
         level_dbfs: new.level_dbfs,
     }
 }

@@ -379,7 +379,7 @@ pub fn check(data: &[u8]) {
                         model.place_of(who).map(|(room, index)| model.rooms[room][index].received);
                     let seq =
                         (who % 2 == 0).then_some(before.unwrap_or(0) + u64::from(argument % 5 > 0));
-                    let event = ClientEvent::Message { message: step.into(), seq };
+                    let event = ClientEvent::Message { message: (step as u64).into(), seq };
                     told.extend(
                         model.may_speak(who).map_or_else(
                             |told| told,

@@ -15,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{link::ServerUrl, protocol::RoomName, protocol::ServerEvent};
+use crate::{
+    link::ServerUrl,
+    protocol::{Payload, RoomName, ServerEvent},
+};
 
 pub use connect::Trouble;
 pub(crate) use connect::{Stream, open};
@@ -93,7 +96,7 @@ pub struct ClientHandle {
 
 #[derive(Debug)]
 enum Command {
-    Send(Value),
+    Send(Payload),
     Join,
 }
 
@@ -130,7 +133,7 @@ impl ClientHandle {
     /// # Errors
     /// When it cannot be queued.
     pub fn send(&self, message: Value) -> Result<(), SendError> {
-        self.command(Command::Send(message))
+        self.command(Command::Send(message.into()))
     }
 
     /// Asks for a seat again, after the server said `full`.

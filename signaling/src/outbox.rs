@@ -3,13 +3,16 @@
 
 use std::collections::VecDeque;
 
-use serde_json::Value;
+use crate::protocol::Payload;
 
 /// So many messages are kept while the line is up; so many more may wait while it is down.
 pub const MAX_KEPT: usize = 64;
 
 /// The same, in bytes.
 pub const MAX_KEPT_BYTES: usize = 256 * 1024;
+
+/// Keeping a message costs about so much beside its text, in bytes.
+const EVERY: usize = 16;
 
 /// Messages sent in one direction, in the order of their numbers.
 #[derive(Debug, Default)]
@@ -26,7 +29,7 @@ pub(crate) struct Outbox {
 struct Kept {
     seq: u64,
     bytes: usize,
-    message: Value,
+    message: Payload,
 }
 
 #[derive(Debug)]
@@ -63,8 +66,8 @@ impl Outbox {
     ///
     /// # Errors
     /// When the line is down and too much waits already.
-    pub(crate) fn push(&mut self, seq: u64, message: &Value) -> Result<(), Overflow> {
-        let bytes = weight(message);
+    pub(crate) fn push(&mut self, seq: u64, message: &Payload) -> Result<(), Overflow> {
+        let bytes = EVERY + message.as_str().len();
         if let Some(waiting) = &mut self.waiting {
             waiting.messages += 1;
             waiting.bytes += bytes;
@@ -94,7 +97,7 @@ impl Outbox {
 
     /// The line is up again, and the other end has everything up to `last_seq`: what it has
     /// not, in order. All is kept on: a server that crashes later may need it once more.
-    pub(crate) fn resume(&mut self, last_seq: u64) -> impl Iterator<Item = (u64, &Value)> {
+    pub(crate) fn resume(&mut self, last_seq: u64) -> impl Iterator<Item = (u64, &Payload)> {
         self.waiting = None;
         let missing = self.kept.iter().filter(move |kept| kept.seq > last_seq);
         missing.map(|kept| (kept.seq, &kept.message))
@@ -107,19 +110,6 @@ impl Outbox {
         self.forgotten = 0;
         if let Some(waiting) = &mut self.waiting {
             *waiting = Waiting { messages: 0, bytes: 0, share: waiting.share };
-        }
-    }
-}
-
-/// About how many bytes a message takes.
-fn weight(message: &Value) -> usize {
-    const NODE: usize = 16;
-    NODE + match message {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(weight).sum(),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| name.len() + weight(value)).sum()
         }
     }
 }
@@ -156,7 +146,7 @@ mod tests {
         assert_eq!(outbox.kept.len(), MAX_KEPT);
         assert!(outbox.reaches(10_000 - MAX_KEPT as u64));
         assert!(!outbox.reaches(10_000 - MAX_KEPT as u64 - 1));
-        let big = Value::from("x".repeat(60_000));
+        let big = Payload::from("x".repeat(60_000));
         for seq in 10_001..10_100 {
             outbox.push(seq, &big).unwrap();
             assert!(outbox.bytes <= MAX_KEPT_BYTES);
@@ -170,13 +160,13 @@ mod tests {
         let mut outbox = filled(200);
         outbox.hold();
         for seq in 201..=264 {
-            outbox.push(seq, &Value::Null).unwrap();
+            outbox.push(seq, &Payload::from(0)).unwrap();
         }
-        assert_eq!(outbox.push(265, &Value::Null), Err(Overflow));
+        assert_eq!(outbox.push(265, &Payload::from(0)), Err(Overflow));
         assert!(outbox.reaches(136), "what waits displaces nothing");
         let mut outbox = Outbox::default();
         outbox.hold();
-        let big = Value::from("x".repeat(60_000));
+        let big = Payload::from("x".repeat(60_000));
         let taken = (1..).take_while(|seq| outbox.push(*seq, &big).is_ok()).count();
         assert_eq!(taken, 4);
     }
@@ -187,8 +177,8 @@ mod tests {
         outbox.hold_all();
         outbox.hold();
         for seq in 1..=2 * MAX_KEPT as u64 {
-            outbox.push(seq, &Value::Null).unwrap();
+            outbox.push(seq, &Payload::from(0)).unwrap();
         }
-        assert!(outbox.push(1000, &Value::Null).is_err());
+        assert!(outbox.push(1000, &Payload::from(0)).is_err());
     }
 }

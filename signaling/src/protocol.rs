@@ -3,12 +3,13 @@
 
 mod names;
 mod parse;
+mod payload;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 
 pub use names::{PeerId, RoomName, RoomNameError};
+pub use payload::Payload;
 
 /// The protocol's version, told by the server's identification (see [`crate::probe`]).
 pub const VERSION: u32 = 1;
@@ -37,7 +38,7 @@ pub enum ClientEvent {
     Message {
         /// What the two ends say to each other; the server does not look in, except for the
         /// tutorial's `"bye"`.
-        message: Value,
+        message: Payload,
         /// The sender's count of its messages.
         #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
@@ -128,7 +129,7 @@ pub enum ServerEvent {
         /// The sender's own count, if it counts; else the server counts from 1.
         seq: u64,
         /// What it says.
-        message: Value,
+        message: Payload,
     },
     /// The other one is gone (or, `replaced`, you are).
     Bye {

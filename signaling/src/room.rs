@@ -15,7 +15,6 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::Value;
 
 pub use self::limits::Limits;
 use self::{
@@ -26,7 +25,9 @@ use crate::{
     carrier::Guest,
     ice_servers::{IceServerProvider, NoIceServers},
     moment::Moment,
-    protocol::{ByeReason, ClientEvent, ErrorCode, EventError, PeerId, RoomName, ServerEvent},
+    protocol::{
+        ByeReason, ClientEvent, ErrorCode, EventError, Payload, PeerId, RoomName, ServerEvent,
+    },
     token::TokenKey,
 };
 
@@ -241,7 +242,7 @@ impl Registry {
                 self.join(connection, room, token, now)
             }
             // The tutorial's page says goodbye inside a message.
-            ClientEvent::Message { message: Value::String(text), .. } if text == "bye" => {
+            ClientEvent::Message { message, .. } if message.is_bye() => {
                 self.leave(connection, ByeReason::Left, now)
             }
             ClientEvent::Message { message, seq } => self.relay(connection, message, seq, now),
@@ -401,7 +402,7 @@ impl Registry {
     fn relay(
         &mut self,
         connection: ConnectionId,
-        message: Value,
+        message: Payload,
         seq: Option<u64>,
         now: Moment,
     ) -> Vec<Delivery> {

@@ -96,7 +96,7 @@ async fn two_clients_meet_speak_and_part() {
     first.handle.send(json!({"type": "offer"})).unwrap();
     let heard = second.event().await;
     assert!(
-        matches!(heard, ServerEvent::Message { seq: 1, message, .. } if message["type"] == "offer")
+        matches!(heard, ServerEvent::Message { seq: 1, message, .. } if message == json!({"type": "offer"}))
     );
     // What is said just before closing still arrives.
     second.handle.send(json!("last words")).unwrap();

@@ -287,7 +287,7 @@ async fn app_hears(updates: &mut mpsc::Receiver<ClientUpdate>, numbers: &[u64], 
     while !numbers.as_slice().is_empty() || resumed != resumes {
         match timeout(LIMIT, updates.recv()).await.expect("an update in time").unwrap() {
             ClientUpdate::Event(ServerEvent::Message { message, .. }) => {
-                assert_eq!(Some(&message), numbers.next().map(|n| json!(n)).as_ref());
+                assert_eq!(Some(message), numbers.next().map(|n| json!(n).into()));
             }
             ClientUpdate::Event(ServerEvent::Resumed { .. }) => resumed = true,
             ClientUpdate::Event(event) => panic!("a new call: {event:?}"),

@@ -1,6 +1,6 @@
 //! What a call costs, beside Chromium's: one run measures, in turn and several times over, Chromium
 //! calling Chromium on our own page, a call without a window, and a window on a virtual display; then a
-//! window idling in the lobby. `make bench BENCH_ARGS='--seconds 30 --rounds 3'`
+//! window idling in the lobby. `make bench-window BENCH_ARGS='--seconds 30 --rounds 3'`
 //!
 //! Needs Linux, Debian's Chromium and Xvfb. Every end plays the same clip and the same speech.
 

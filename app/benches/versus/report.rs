@@ -62,7 +62,7 @@ impl Conditions {
             .collect();
         let name = clip.and_then(Path::file_name);
         Ok(Self {
-            command: format!("make bench BENCH_ARGS='{}'", args.join(" ")),
+            command: format!("make bench-window BENCH_ARGS='{}'", args.join(" ")),
             machine: format!("{cores} cores, {model}, Linux {}", said("uname", &["-r"])?),
             chromium: said("chromium", &["--version"])?,
             date: said("date", &["-u", "+%F %H:%M UTC"])?,

@@ -211,7 +211,7 @@ impl Engine {
                 let remote = Arc::clone(&pictures.remote);
                 Arc::new(move |frame| remote.put(frame))
             }
-            None => Arc::new(move |frame| shown.note(&frame)),
+            None => Arc::new(move |frame| shown.sink(&frame)),
         };
         let session = Session::new(ice, Arc::clone(&self.local), pictures, sender).await;
         match session {

@@ -6,17 +6,33 @@ use std::time::Instant;
 use visavis_media::frame::Frame;
 use visavis_media::frame_log::{FrameEvent, FrameLog};
 
+use crate::samples::Samples;
+
 /// Called for each remote picture as it is shown: by the window when it is painted, in a
 /// headless run when it reaches the sink.
 pub struct Shown {
     log: Arc<FrameLog>,
     first: Mutex<Option<Instant>>,
+    samples: Option<Mutex<Samples>>,
 }
 
 impl Shown {
     /// Writes to `log`.
     pub fn new(log: Arc<FrameLog>) -> Self {
-        Self { log, first: Mutex::default() }
+        Self { log, first: Mutex::default(), samples: None }
+    }
+
+    /// Also keeps samples of what comes to the sink.
+    pub fn with_samples(self, samples: Option<Samples>) -> Self {
+        Self { samples: samples.map(Mutex::new), ..self }
+    }
+
+    /// A picture has come to the sink of a headless run.
+    pub fn sink(&self, frame: &Arc<Frame>) {
+        self.note(frame);
+        if let Some(samples) = &self.samples {
+            samples.lock().unwrap_or_else(PoisonError::into_inner).handle_shown(frame);
+        }
     }
 
     /// A picture is shown now.

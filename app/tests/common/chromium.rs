@@ -1,5 +1,7 @@
 //! Drives Debian's Chromium over the DevTools protocol: one browser, a fresh profile, several tabs.
 
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::devtools::{Link, string};
+use super::pulse::{PULSE_SERVER, Pulse};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
@@ -29,8 +32,34 @@ pub struct Options<'a> {
     pub ask_permission: bool,
     /// Runs beside other browsers; else one waits for the other to end.
     pub beside_others: bool,
+    /// Runs on this host; else on the machine itself.
+    #[cfg(target_os = "linux")]
+    pub host: Option<&'a super::netns::Host>,
+    /// Uses the microphone and speaker of a sound server, and whatever camera there is.
+    pub sound: Option<&'a Pulse>,
     /// Further command-line flags.
     pub flags: &'a [&'a str],
+}
+
+impl Options<'_> {
+    /// The words that start a program where the browser is to run.
+    fn enter(&self) -> Vec<OsString> {
+        #[cfg(target_os = "linux")]
+        if let Some(host) = self.host {
+            return host.enter().into_iter().map(OsString::from).collect();
+        }
+        Vec::new()
+    }
+
+    /// A connection to the browser's port, which is open on its own host's loopback only.
+    fn connect(&self, url: &str) -> Result<TcpStream> {
+        let address = url.split('/').nth(2).context("an address without a host")?.parse()?;
+        #[cfg(target_os = "linux")]
+        if let Some(host) = self.host {
+            return super::netlab::connect(host, address);
+        }
+        TcpStream::connect::<SocketAddr>(address).with_context(|| address.to_string())
+    }
 }
 
 /// A running browser; killed, and its profile removed, on drop.
@@ -53,8 +82,11 @@ impl Chromium {
     pub async fn start(options: Options<'_>) -> Result<Self> {
         let one = if options.beside_others { None } else { Some(ONE.lock().await) };
         let profile = tempfile::Builder::new().prefix("visavis-chromium-").tempdir()?;
-        let mut command = Command::new(find_chromium()?);
-        command.args([
+        let mut words = options.enter();
+        words.push(find_chromium()?.into());
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args([
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -69,12 +101,15 @@ impl Chromium {
             "--disable-backgrounding-occluded-windows",
             "--disable-renderer-backgrounding",
             "--allow-loopback-in-peer-connection",
-            "--use-fake-device-for-media-stream",
             "--remote-debugging-port=0",
             "--window-size=1280,760",
             "--lang=en-US",
         ]);
         command.arg(flag("--user-data-dir=", profile.path()));
+        match options.sound {
+            Some(sound) => command.env(PULSE_SERVER, sound.address()),
+            None => command.arg("--use-fake-device-for-media-stream"),
+        };
         if !options.ask_permission {
             command.arg("--use-fake-ui-for-media-stream");
         }
@@ -97,7 +132,7 @@ impl Chromium {
                 return Err(error);
             }
         };
-        let link = Link::connect(&url).await?;
+        let link = Link::connect(&url, options.connect(&url)?).await?;
         Ok(Self { child, link, _profile: profile, _one: one })
     }
 
@@ -295,8 +330,8 @@ async fn devtools_url(child: &mut Child, profile: &Path) -> Result<String> {
     bail!("Chromium did not open its DevTools port within {START_LIMIT:?}:\n{log}")
 }
 
-fn flag(name: &str, path: &Path) -> std::ffi::OsString {
-    let mut flag = std::ffi::OsString::from(name);
+fn flag(name: &str, path: &Path) -> OsString {
+    let mut flag = OsString::from(name);
     flag.push(path);
     flag
 }
@@ -311,8 +346,8 @@ fn truthy(value: &Value) -> bool {
     }
 }
 
-/// RFC 4648 base64, for the screenshots.
-fn base64(text: &str) -> Result<Vec<u8>> {
+/// RFC 4648 base64, in which pictures come.
+pub fn base64(text: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut count) = (0_u32, 0);
     for letter in text.bytes().filter(|&letter| letter != b'=') {

@@ -1,6 +1,7 @@
 //! The DevTools protocol over its WebSocket: commands and answers, and what pages say to the console.
 
 use std::collections::HashMap;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,11 +24,15 @@ pub struct Link {
 }
 
 impl Link {
-    pub async fn connect(url: &str) -> Result<Arc<Self>> {
+    /// Over a connection to the host and port of `url`.
+    pub async fn connect(url: &str, stream: TcpStream) -> Result<Arc<Self>> {
         // Screenshots come as one message of several MiB.
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let stream = tokio::net::TcpStream::from_std(stream)?;
         let (socket, _) =
-            tokio_tungstenite::connect_async_with_config(url, Some(config), true).await?;
+            tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await?;
         let (mut sink, mut stream) = socket.split();
         let (commands, mut outgoing) = mpsc::unbounded_channel::<String>();
         let link = Arc::new(Self {

@@ -10,6 +10,8 @@ pub mod headless;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]
+pub mod netlab;
+#[cfg(target_os = "linux")]
 pub mod netns;
 #[path = "../../../signaling/tests/common/npm.rs"]
 pub mod npm;

@@ -12,6 +12,9 @@ use super::process::Process;
 
 const INSTALL: &str = "install the packages pulseaudio and pulseaudio-utils to run this test";
 
+/// Names the sound server to a program.
+pub const PULSE_SERVER: &str = "PULSE_SERVER";
+
 pub struct Pulse {
     server: Process,
     /// Keep the null sinks awake: an idle one stalls a stream's first two seconds.
@@ -43,7 +46,7 @@ impl Pulse {
             command.arg("-L").arg(module);
         }
         command.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", folder.path());
-        command.env_remove("PULSE_SERVER");
+        command.env_remove(PULSE_SERVER);
         let server = Process::start(command, "pulseaudio").context(INSTALL)?;
         let mut this = Self { server, _awake: Vec::new(), folder };
         this.ready().await?;
@@ -78,9 +81,13 @@ impl Pulse {
     /// A command whose sound server this is.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let socket = self.folder.path().join("native");
-        command.env("PULSE_SERVER", format!("unix:{}", socket.display()));
+        command.env(PULSE_SERVER, self.address());
         command
+    }
+
+    /// For [`PULSE_SERVER`].
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.folder.path().join("native").display())
     }
 
     /// Plays a WAV file into a sink, 200 ms ahead, so that a busy machine leaves no holes.

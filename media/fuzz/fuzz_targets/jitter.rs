@@ -13,7 +13,10 @@ fuzz_target!(|data: &[u8]| {
     for record in Records(data) {
         now += Duration::from_millis(u64::from(record.wait));
         let payload = Bytes::copy_from_slice(record.payload);
-        buffer.handle_packet(now, record.sequence_number, record.timestamp, payload);
+        buffer.handle_packet(now, record.sequence_number, record.timestamp, payload.clone());
+        if record.flags & 4 != 0 {
+            buffer.handle_copy(now, u32::from(record.flags) * 240, payload);
+        }
         for _ in 0..record.flags & 3 {
             buffer.poll_frame(now);
         }

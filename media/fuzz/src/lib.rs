@@ -12,8 +12,10 @@ pub mod rtp {
     pub mod feedback;
     pub mod h264_depacketize;
     pub mod h264_packetize;
+    pub mod loss_runs;
     pub mod losses;
     pub mod nack;
+    pub mod red;
     pub mod sequence;
 }
 

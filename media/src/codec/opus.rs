@@ -1,4 +1,4 @@
-//! Opus (RFC 6716) at 48 kHz mono, 20 ms a packet.
+//! Opus (RFC 6716) at 48 kHz mono, 20 or 60 ms a packet.
 
 use super::CodecError;
 use crate::sound::{FRAME_SAMPLES, SAMPLE_RATE};
@@ -10,8 +10,9 @@ use opus::{Application, Channels, Signal};
 const LOWEST: Bitrate = Bitrate::from_kbps(6);
 const HIGHEST: Bitrate = Bitrate::from_kbps(256);
 
-/// A 20 ms packet at the highest bitrate and then some (RFC 6716, section 3.4, allows 1275).
-const LARGEST_ENCODED: usize = 1275;
+/// One frame at most (RFC 6716, section 3.4); three at our rates are shorter, and must fit into a
+/// packet of the network.
+const LARGEST_ENCODED: usize = 1100;
 
 /// The longest packet: 120 ms (RFC 6716, section 3.2.5).
 pub const LONGEST_PACKET_SAMPLES: usize = 6 * FRAME_SAMPLES;
@@ -42,12 +43,12 @@ impl OpusEncoder {
         Ok(this)
     }
 
-    /// Encodes 20 ms of sound.
-    pub fn encode(&mut self, samples: &[f32; FRAME_SAMPLES]) -> Result<Bytes, CodecError> {
+    /// Encodes 20 ms of sound, or 60.
+    pub fn encode(&mut self, samples: &[f32]) -> Result<Bytes, CodecError> {
         let len = self.library.encode_float(samples, &mut self.packet[..]).map_err(|error| {
             CodecError::Encode {
                 codec: "Opus",
-                what: "20 ms of sound".into(),
+                what: format!("{} samples of sound", samples.len()),
                 reason: error.description().into(),
             }
         })?;
@@ -60,6 +61,12 @@ impl OpusEncoder {
         self.library
             .set_bitrate(opus::Bitrate::Bits(bitrate.bps() as i32))
             .map_err(|error| setting(&bitrate.to_string(), &error))
+    }
+
+    /// Whether pauses of the voice become frames without content, of one byte: the first of them
+    /// is worth sending, the others are not (RFC 7587 section 3.1.3).
+    pub fn set_dtx(&mut self, dtx: bool) -> Result<(), CodecError> {
+        self.library.set_dtx(dtx).map_err(|error| setting("DTX", &error))
     }
 
     /// Tells what share of packets is lost, in percent (clamped to 0..100): the more, the more
@@ -120,29 +127,20 @@ impl OpusDecoder {
         Ok(written)
     }
 
-    /// Recovers the lost 20 ms before `next_packet` from the copy it carries; where it carries
-    /// none, conceals. Decode `next_packet` itself afterwards.
-    pub fn decode_fec(
-        &mut self,
-        next_packet: &[u8],
-        out: &mut [f32; FRAME_SAMPLES],
-    ) -> Result<(), CodecError> {
+    /// Recovers what was lost just before `next_packet`, as long as `out`, from the copy it
+    /// carries; where it carries none, conceals. Decode `next_packet` itself afterwards.
+    pub fn decode_fec(&mut self, next_packet: &[u8], out: &mut [f32]) -> Result<(), CodecError> {
         Self::packet_samples(next_packet)?;
         self.fill(next_packet, true, out)
     }
 
-    /// Continues the sound over 20 ms that are lost for good.
-    pub fn conceal(&mut self, out: &mut [f32; FRAME_SAMPLES]) -> Result<(), CodecError> {
+    /// Continues the sound over 20 ms that are lost for good, or that the sender does not send.
+    pub fn conceal(&mut self, out: &mut [f32]) -> Result<(), CodecError> {
         self.fill(&[], false, out)
     }
 
-    fn fill(
-        &mut self,
-        packet: &[u8],
-        fec: bool,
-        out: &mut [f32; FRAME_SAMPLES],
-    ) -> Result<(), CodecError> {
-        let written = self.library.decode_float(packet, &mut out[..], fec).map_err(|error| {
+    fn fill(&mut self, packet: &[u8], fec: bool, out: &mut [f32]) -> Result<(), CodecError> {
+        let written = self.library.decode_float(packet, out, fec).map_err(|error| {
             out.fill(0.0);
             refused(error.description())
         })?;

@@ -26,9 +26,6 @@ use crate::stats::Counters;
 /// A frame of more packets gets repairs on the way: one window holds no more than 64.
 const BLOCK: usize = 32;
 
-/// Weight of one frame in the share that repairs take.
-const SHARE_WEIGHT: f64 = 0.05;
-
 /// How often losses are told to one of our own, and to somebody who has not said that he is.
 const REPORT: Duration = Duration::from_millis(200);
 const RARE_REPORT: Duration = Duration::from_secs(1);
@@ -62,7 +59,6 @@ pub(super) struct FecSender {
     path: Option<PathLoss>,
     /// The frame under way has a part of a key frame.
     key_frame: bool,
-    share: f64,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
@@ -78,7 +74,6 @@ impl FecSender {
             encoder: FecEncoder::new(media_ssrc),
             path: None,
             key_frame: false,
-            share: 0.0,
             read: VecDeque::new(),
             write: VecDeque::new(),
         }
@@ -112,9 +107,6 @@ impl FecSender {
         let strength = strength(packets, self.key_frame, &path, self.counters.rtt());
         self.key_frame &= !packet.header.marker;
         let payloads = self.encoder.finish_frame(strength.repairs, strength.frames);
-        let share = payloads.len() as f64 / (payloads.len() + packets).max(1) as f64;
-        self.share += SHARE_WEIGHT * (share - self.share);
-        self.counters.set_fec_share(self.share);
         payloads.into_iter().map(|payload| self.packet(packet.header.timestamp, payload)).collect()
     }
 

@@ -1,7 +1,7 @@
 //! What the stack calls back with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::sync::mpsc;
@@ -23,6 +23,8 @@ pub(super) struct Handler {
     /// One track of a kind: two would be mixed up behind the inlet.
     pub(super) has_video: AtomicBool,
     pub(super) has_audio: AtomicBool,
+    /// The payload type of RED; [`NO_RED`](super::offer::NO_RED) where it is not negotiated.
+    pub(super) red: Arc<AtomicU8>,
 }
 
 #[async_trait::async_trait]
@@ -69,6 +71,7 @@ impl PeerConnectionEventHandler for Handler {
             Arc::clone(&self.inlets),
             Arc::clone(&self.feedback),
             self.sender_ssrc,
+            Arc::clone(&self.red),
         ));
     }
 }
@@ -80,6 +83,7 @@ async fn read(
     inlets: Arc<Inlets>,
     feedback: Arc<FeedbackQueue>,
     sender_ssrc: u32,
+    red: Arc<AtomicU8>,
 ) {
     loop {
         let packet = tokio::select! {
@@ -98,6 +102,7 @@ async fn read(
                 continue;
             }
         };
+        let is_red = packet.header.payload_type == red.load(Relaxed);
         let packet = RtpPacket {
             sequence_number: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
@@ -106,7 +111,7 @@ async fn read(
         };
         match kind {
             RtpCodecKind::Video => (inlets.video)(now(), packet),
-            _ => (inlets.audio)(now(), packet),
+            _ => (inlets.audio)(now(), packet, is_red),
         }
     }
 }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtc::interceptor::{
-    CongestionControlBuilder, NackResponderBuilder, Registry, Slot, TwccReceiverBuilder,
-    TwccSenderBuilder,
-};
+use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
 use rtc::peer_connection::configuration::media_engine::{
@@ -18,8 +15,8 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
-use super::{fec, interceptors, now, playout_delay, sync_tap};
-use crate::congestion::{Controller, Limits};
+use super::audio_loss::AudioLoss;
+use super::{fec, interceptors, now, outlet, playout_delay, sync_tap};
 use crate::stats::Counters;
 
 /// Only what we speak: with the crate's default codecs it negotiated VP8 one way and another
@@ -28,6 +25,7 @@ pub(super) fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
     let mut engine = MediaEngine::default();
     let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type };
     engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
+    engine.register_codec(parameters(red_codec(), 63), RtpCodecKind::Audio)?;
     engine.register_codec(parameters(h264_codec(), 102), RtpCodecKind::Video)?;
     let rtx = RTCRtpCodec {
         mime_type: "video/rtx".to_owned(),
@@ -51,6 +49,55 @@ pub(super) fn opus_codec() -> RTCRtpCodec {
     }
 }
 
+/// Redundant Opus (RFC 2198). The format line, which Chromium writes too, names the payload types
+/// of copy and original.
+fn red_codec() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: "audio/red".to_owned(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: "111/111".to_owned(),
+        rtcp_feedback: vec![],
+    }
+}
+
+/// No payload type of ours: RED is not negotiated.
+pub(super) const NO_RED: u8 = u8::MAX;
+
+/// The payload type of RED in an answer, or [`NO_RED`].
+pub(super) fn red_payload_type(sdp: &str) -> u8 {
+    let types = sdp.lines().filter_map(|line| {
+        let (payload_type, codec) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+        let red = codec.trim().get(..10)?.eq_ignore_ascii_case("red/48000/");
+        red.then(|| payload_type.parse().ok().filter(|number| *number < 128)).flatten()
+    });
+    types.into_iter().next().unwrap_or(NO_RED)
+}
+
+/// The description with RED in front of Opus: Chromium sends RED only if it comes first. The
+/// crate puts repair formats last, whatever their order of registration.
+pub(super) fn prefer_red(sdp: &str) -> String {
+    let red = red_payload_type(sdp);
+    if red == NO_RED {
+        return sdp.to_owned();
+    }
+    let red = red.to_string();
+    let reordered = sdp.split_inclusive('\n').map(|line| {
+        let Some(rest) = line.strip_prefix("m=audio ") else {
+            return line.to_owned();
+        };
+        let mut fields: Vec<&str> = rest.split_whitespace().collect();
+        // Port and protocol come before the formats.
+        let Some(at) = fields.iter().skip(2).position(|format| *format == red) else {
+            return line.to_owned();
+        };
+        let format = fields.remove(at + 2);
+        fields.insert(2, format);
+        format!("m=audio {}\r\n", fields.join(" "))
+    });
+    reordered.collect()
+}
+
 /// RFC 6184, constrained baseline, level 3.1, packetization mode 1 (RFC 7742 section 6.2).
 pub(super) fn h264_codec() -> RTCRtpCodec {
     RTCRtpCodec {
@@ -63,13 +110,13 @@ pub(super) fn h264_codec() -> RTCRtpCodec {
     }
 }
 
-/// The stock parts that serve, with ours in place of those that do not: no stock pacer and no
-/// stock congestion controller, which were measured unfit.
+/// The stock parts that serve, with ours in place of those that do not: no stock pacer,
+/// retransmission or congestion controller, which were measured unfit.
 pub(super) fn interceptor_chain(
     engine: &mut MediaEngine,
     counters: &Arc<Counters>,
-    video_ssrc: u32,
-    audio_ssrc: u32,
+    video_flow: &Arc<outlet::Flow>,
+    (video_ssrc, audio_ssrc): (u32, u32),
 ) -> Result<Registry, webrtc::error::Error> {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback {
         typ: typ.to_owned(),
@@ -91,25 +138,20 @@ pub(super) fn interceptor_chain(
     let uri = playout_delay::URI.to_owned();
     let capability = RTCRtpHeaderExtensionCapability { uri };
     engine.register_header_extension(capability, RtpCodecKind::Video, None)?;
-    let (min, start, max) = interceptors::LIMITS;
-    let estimator = interceptors::Estimator::new(
-        Controller::new(Limits { min, start, max }),
-        Arc::clone(counters),
-        now(),
-    );
+    let fec_ssrc = rand::random();
+    let (for_sending, flow) = (Arc::clone(counters), Arc::clone(video_flow));
     let registry = Registry::new()
         .with(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
+        .with(Slot::from(510), AudioLoss::new(Arc::clone(counters), audio_ssrc))
         .with(Slot::from(600), sync_tap::SyncTap::new(Arc::clone(counters)))
-        .with(Slot::CongestionControl, CongestionControlBuilder::new(estimator).build())
-        .with(Slot::TwccSender, TwccSenderBuilder::new().build())
-        .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(
-            Slot::FecEncoder,
-            fec::FecSender::new(Arc::clone(counters), video_ssrc, rand::random()),
+            Slot::Pacer,
+            interceptors::SendSide::new(now(), for_sending, flow, video_ssrc, fec_ssrc),
         )
+        .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
         .with(Slot::from(5_500), playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc))
         // Behind the receiver reports: what is restored was lost all the same. And what asks for
         // lost packets behind that: what is restored need not be asked for.
@@ -146,4 +188,31 @@ pub(super) fn track(
             ..Default::default()
         }],
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SDP: &str = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 102 63\r\na=rtpmap:102 H264/90000\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n";
+
+    #[test]
+    fn red_comes_first_in_the_audio_section_only() {
+        let sdp = prefer_red(SDP);
+        assert!(sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), "{sdp}");
+        assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 102 63\r\n"), "{sdp}");
+        assert_eq!((sdp.len(), prefer_red(&sdp)), (SDP.len(), sdp));
+    }
+
+    #[test]
+    fn red_is_found_by_its_name() {
+        assert_eq!(red_payload_type(SDP), 63);
+        assert_eq!(red_payload_type(&SDP.replace("63 red", "120 RED")), 120);
+        for without in ["", "a=rtpmap:63 red/8000\r\n", "a=rtpmap:300 red/48000/2", "a=rtpmap:63"] {
+            assert_eq!(red_payload_type(without), NO_RED, "{without}");
+            assert_eq!(prefer_red(without), without);
+        }
+    }
 }

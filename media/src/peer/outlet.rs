@@ -1,63 +1,152 @@
-//! The way out: packets of the pipelines, numbered, spread a little, handed to the stack.
+//! The way out: packets of the pipelines, numbered and handed to the stack as its pacer has room.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::rtp_transceiver::RtpSender;
-
-use super::now;
-use crate::stats::Counters;
 
 /// One RTP packet to be sent; the sequence number and the rest of the header come later.
 #[derive(Clone, Debug)]
 pub struct OutgoingPacket {
     /// RTP timestamp in the codec's clock.
     pub timestamp: u32,
-    /// Last packet of a picture.
+    /// Last packet of a picture, or first of the voice after a pause.
     pub marker: bool,
+    /// Another payload type than the codec's own.
+    pub payload_type: Option<u8>,
     /// Payload, at most [`MAX_PAYLOAD`](super::MAX_PAYLOAD) bytes.
     pub payload: Bytes,
+}
+
+/// A packet, and how many flushes there had been when it was made.
+pub(super) struct Waiting {
+    packet: OutgoingPacket,
+    flushes: u64,
 }
 
 /// Where a pipeline puts its packets.
 #[derive(Clone)]
 pub struct Outlet {
-    packets: mpsc::Sender<OutgoingPacket>,
-    backlog: Arc<AtomicUsize>,
+    packets: mpsc::Sender<Waiting>,
+    flow: Arc<Flow>,
 }
 
 impl Outlet {
-    pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<OutgoingPacket>) {
+    pub(super) fn new(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
         let (packets, receiver) = mpsc::channel(capacity);
-        (Self { packets, backlog: Arc::default() }, receiver)
+        (Self { packets, flow }, receiver)
     }
 
     /// Bytes not yet on the wire. A sender asks before it encodes, since nothing is dropped
-    /// afterwards.
+    /// once it is numbered.
     pub fn backlog(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed)
+        self.flow.upstream() + self.flow.queued()
     }
 
+    /// An outlet without a connection, and what takes everything out of it.
     #[cfg(test)]
-    pub(crate) fn forget_backlog(&self) {
-        self.backlog.store(0, Ordering::Relaxed);
+    pub(crate) fn to_nowhere() -> (Self, impl FnMut()) {
+        let flow = Arc::<Flow>::default();
+        let (outlet, mut packets) = Self::new(4096, Arc::clone(&flow));
+        let drain = move || {
+            while packets.try_recv().is_ok() {}
+            flow.upstream.store(0, Ordering::Relaxed);
+        };
+        (outlet, drain)
     }
 
     /// Queues a packet, waiting for room; false when the connection is gone. Never call it on
     /// the runtime's threads.
     pub fn send(&self, packet: OutgoingPacket) -> bool {
         let size = packet.payload.len();
-        self.backlog.fetch_add(size, Ordering::Relaxed);
-        let sent = self.packets.blocking_send(packet).is_ok();
+        self.flow.upstream.fetch_add(size, Ordering::Relaxed);
+        let flushes = self.flow.flushes.load(Ordering::Relaxed);
+        let sent = self.packets.blocking_send(Waiting { packet, flushes }).is_ok();
         if !sent {
-            self.backlog.fetch_sub(size, Ordering::Relaxed);
+            self.flow.upstream.fetch_sub(size, Ordering::Relaxed);
         }
         sent
+    }
+}
+
+/// How a stream gets from its pipeline to the pacer, which tells here what room it has.
+#[derive(Default)]
+pub(super) struct Flow {
+    /// Bytes that wait for room.
+    upstream: AtomicUsize,
+    /// Bytes in the pacer.
+    queued: AtomicUsize,
+    /// Packets written, and those that came to the pacer: the stack holds the difference.
+    written: AtomicUsize,
+    entered: AtomicUsize,
+    flushes: AtomicU64,
+    changed: Notify,
+}
+
+/// What may wait in the pacer: enough that it never runs dry between two looks, and little, since
+/// what waits there is numbered and can no longer be dropped.
+const WRITE_AHEAD: usize = 3_600;
+const WRITE_AHEAD_PACKETS: usize = 3;
+
+/// A packet that the stack dropped does not come to the pacer: then it is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+impl Flow {
+    /// Bytes of packets that are not numbered.
+    pub(super) fn upstream(&self) -> usize {
+        self.upstream.load(Ordering::Relaxed)
+    }
+
+    /// A packet came to the pacer.
+    pub(super) fn note_entered(&self) {
+        self.entered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes in the pacer.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes wait in the pacer.
+    pub(super) fn set_queued(&self, bytes: usize) {
+        self.queued.store(bytes, Ordering::Relaxed);
+        if bytes < WRITE_AHEAD {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What waits for room is worthless.
+    pub(super) fn flush(&self) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    fn under_way(&self) -> usize {
+        let written = self.written.load(Ordering::Relaxed);
+        written.wrapping_sub(self.entered.load(Ordering::Relaxed))
+    }
+
+    fn has_room(&self) -> bool {
+        self.queued() < WRITE_AHEAD && self.under_way() < WRITE_AHEAD_PACKETS
+    }
+
+    /// Waits until the pacer has room; false if what waits was flushed meanwhile.
+    async fn room(&self, flushes: u64) -> bool {
+        while self.flushes.load(Ordering::Relaxed) == flushes {
+            if self.has_room() {
+                return true;
+            }
+            let changed = self.changed.notified();
+            if tokio::time::timeout(LONGEST_WAIT, changed).await.is_err() {
+                self.entered.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        false
     }
 }
 
@@ -65,6 +154,8 @@ impl Outlet {
 pub struct Outlets {
     /// Sound.
     pub audio: Option<Outlet>,
+    /// The payload type of RED (RFC 2198), where the other end takes it.
+    pub red: Option<u8>,
     /// Pictures.
     pub video: Option<Outlet>,
 }
@@ -84,7 +175,7 @@ pub(super) struct Writer {
     ssrc: u32,
     payload_type: u8,
     sequence_number: u16,
-    backlog: Arc<AtomicUsize>,
+    flow: Arc<Flow>,
 }
 
 impl Writer {
@@ -100,64 +191,34 @@ impl Writer {
             payload_type,
             // RFC 3550 section 5.1: random; low, so that SRTP's rollover is far off (RFC 3711).
             sequence_number: rand::random::<u16>() >> 1,
-            backlog: Arc::clone(&outlet.backlog),
+            flow: Arc::clone(&outlet.flow),
         }
     }
 
-    /// Runs until the outlet is dropped or the connection is gone. `paced` spreads a picture's
-    /// packets at a multiple of the target, so that a key frame does not fill a router's queue.
-    pub(super) async fn run(
-        mut self,
-        mut packets: mpsc::Receiver<OutgoingPacket>,
-        paced: Option<Arc<Counters>>,
-    ) {
-        let mut pace = Pace::new(now());
-        while let Some(packet) = packets.recv().await {
+    /// Runs until the outlet is dropped or the connection is gone. `paced`: packets wait until the
+    /// pacer has room, and are dropped at a flush; else they go at once.
+    pub(super) async fn run(mut self, mut packets: mpsc::Receiver<Waiting>, paced: bool) {
+        while let Some(Waiting { packet, flushes }) = packets.recv().await {
             let size = packet.payload.len();
-            if let Some(counters) = &paced
-                && let Some(delay) = pace.admit(now(), size, counters)
-            {
-                tokio::time::sleep(delay).await;
+            let wanted = !paced || self.flow.room(flushes).await;
+            self.flow.upstream.fetch_sub(size, Ordering::Relaxed);
+            if !wanted {
+                continue;
             }
             let mut rtp = rtc::rtp::Packet::default();
             rtp.header.version = 2;
             rtp.header.marker = packet.marker;
-            rtp.header.payload_type = self.payload_type;
+            rtp.header.payload_type = packet.payload_type.unwrap_or(self.payload_type);
             rtp.header.sequence_number = self.sequence_number;
             rtp.header.timestamp = packet.timestamp;
             rtp.header.ssrc = self.ssrc;
             rtp.payload = packet.payload;
             self.sequence_number = self.sequence_number.wrapping_add(1);
-            let written = self.track.write_rtp(rtp).await;
-            self.backlog.fetch_sub(size, Ordering::Relaxed);
-            if let Err(error) = written {
+            self.flow.written.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = self.track.write_rtp(rtp).await {
                 tracing::debug!(%error, "the connection takes no more packets");
                 return;
             }
         }
-    }
-}
-
-/// A leaky bucket: what may leave now, and how long the rest waits.
-struct Pace {
-    clear_at: Instant,
-}
-
-/// A burst that any path takes: about eight packets.
-const BURST: f64 = 10_000.0 * 8.0;
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { clear_at: now }
-    }
-
-    fn admit(&mut self, now: Instant, bytes: usize, counters: &Counters) -> Option<Duration> {
-        let target = counters.target().map_or(2e6, |target| target.bps() as f64);
-        let rate = (target * 2.5).max(1e6);
-        self.clear_at = self.clear_at.max(now) + Duration::from_secs_f64(bytes as f64 * 8.0 / rate);
-        let ahead = self.clear_at.saturating_duration_since(now);
-        let allowed = Duration::from_secs_f64(BURST / rate);
-        // Timers are no finer than a millisecond.
-        ahead.checked_sub(allowed).filter(|wait| *wait >= Duration::from_millis(1))
     }
 }

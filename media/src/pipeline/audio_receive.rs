@@ -10,6 +10,7 @@ use super::{Stop, Worker, now};
 use crate::codec::CodecError;
 use crate::codec::opus::{LONGEST_PACKET_SAMPLES, OpusDecoder};
 use crate::rtp::assemble::RtpPacket;
+use crate::rtp::red;
 use crate::sound::jitter::{JitterBuffer, Playout, Stretch};
 use crate::sound::stretch;
 use crate::sound::{FRAME_SAMPLES, Playback, SoundError, Wake};
@@ -30,11 +31,27 @@ impl AudioInlet {
         Self { buffer: Mutex::new(JitterBuffer::new()), counters }
     }
 
-    /// Takes a packet from the network.
-    pub fn push(&self, now: Instant, packet: RtpPacket) {
+    /// Takes a packet from the network; `red`: its payload is RED (RFC 2198).
+    pub fn push(&self, now: Instant, packet: RtpPacket, red: bool) {
         let size = packet.payload.len();
-        self.buffer().handle_packet(now, packet.sequence_number, packet.timestamp, packet.payload);
         self.counters.audio_in(|flow| flow.bytes += size as u64);
+        let (sequence_number, timestamp) = (packet.sequence_number, packet.timestamp);
+        if !red {
+            self.buffer().handle_packet(now, sequence_number, timestamp, packet.payload);
+            return;
+        }
+        match red::parse(&packet.payload) {
+            Ok(red) => {
+                let mut buffer = self.buffer();
+                buffer.handle_packet(now, sequence_number, timestamp, red.payload);
+                for copy in red.copies.into_iter().rev() {
+                    if copy.payload_type == red.payload_type {
+                        buffer.handle_copy(now, copy.offset, copy.payload);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a received sound packet"),
+        }
     }
 
     fn buffer(&self) -> MutexGuard<'_, JitterBuffer> {
@@ -190,6 +207,7 @@ impl Player {
         inlet.counters.audio_in(|flow| {
             flow.lost = stats.lost;
             flow.concealed = Duration::from_millis(stats.concealed_ms);
+            flow.recovered = Duration::from_millis(stats.recovered_ms);
             flow.jitter = Some(millis(stats.jitter_ms));
             flow.buffer = Some(millis(stats.buffer_ms));
             flow.level_dbfs = Some(loudness);
@@ -204,12 +222,11 @@ impl Player {
                 let len = self.decoder.decode(payload, &mut self.sound)?;
                 self.sound.truncate(len);
             }
-            Playout::Fec(next) => {
-                let mut frame = [0.0; FRAME_SAMPLES];
-                self.decoder.decode_fec(next, &mut frame)?;
-                self.set(&frame);
+            Playout::Fec { payload, samples } => {
+                self.sound.resize((*samples).min(LONGEST_PACKET_SAMPLES), 0.0);
+                self.decoder.decode_fec(payload, &mut self.sound)?;
             }
-            Playout::Conceal => self.conceal(),
+            Playout::Conceal | Playout::Comfort => self.conceal(),
             Playout::Silence => {
                 self.silence();
             }

@@ -5,25 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::voice::{Path, Voice};
 use super::{Stop, Worker, now};
-use crate::codec::opus::OpusEncoder;
-use crate::peer::{OutgoingPacket, Outlet};
+use crate::peer::Outlet;
 use crate::sound::{Capture, FRAME_SAMPLES, SoundError, Wake};
 use crate::stats::Counters;
-use crate::units::Bitrate;
 
 /// Opens the source on the pipeline's own thread.
 pub type OpenCapture = Box<dyn FnOnce(Wake) -> Result<Capture, SoundError> + Send>;
 
 /// Told once, on the pipeline's thread: the source's name, or why there is none.
 pub type Opened = Box<dyn FnOnce(Result<String, SoundError>) + Send>;
-
-/// Voice at full band (RFC 7587 section 3.1.1 recommends 28 to 40 kbit/s), copies for lost
-/// packets included.
-const BITRATE: Bitrate = Bitrate::from_kbps(40);
-
-/// A first loss always comes unannounced: some of the rate goes into copies from the start.
-const ASSUMED_LOSS_PERCENT: u8 = 5;
 
 /// Quieter counts as silence.
 pub const SILENCE_DBFS: f32 = -100.0;
@@ -32,10 +24,18 @@ pub const SILENCE_DBFS: f32 = -100.0;
 pub struct AudioFeed {
     muted: AtomicBool,
     level: AtomicU32,
-    outlet: Mutex<Option<(Outlet, Arc<Counters>)>>,
+    way: Mutex<Option<Way>>,
     /// The stream's clock (RFC 3550 section 5.1): one for all microphones of a call.
     epoch: Instant,
     timestamp_offset: u32,
+}
+
+/// A connection's side of it.
+#[derive(Clone)]
+struct Way {
+    outlet: Outlet,
+    red: Option<u8>,
+    counters: Arc<Counters>,
 }
 
 impl Default for AudioFeed {
@@ -43,7 +43,7 @@ impl Default for AudioFeed {
         Self {
             muted: AtomicBool::new(false),
             level: AtomicU32::new(SILENCE_DBFS.to_bits()),
-            outlet: Mutex::new(None),
+            way: Mutex::new(None),
             epoch: now(),
             timestamp_offset: rand::random(),
         }
@@ -61,21 +61,21 @@ impl AudioFeed {
         f32::from_bits(self.level.load(Relaxed))
     }
 
-    /// Where packets go from now on.
-    pub fn connect(&self, outlet: Outlet, counters: Arc<Counters>) {
-        *self.lock() = Some((outlet, counters));
+    /// Where packets go from now on; `red` is the payload type of RED, where it is taken.
+    pub fn connect(&self, outlet: Outlet, red: Option<u8>, counters: Arc<Counters>) {
+        *self.lock() = Some(Way { outlet, red, counters });
     }
 
     /// Packets go nowhere any more, if it was this connection they went to.
     pub fn disconnect(&self, counters: &Arc<Counters>) {
-        let mut outlet = self.lock();
-        if outlet.as_ref().is_some_and(|(_, of)| Arc::ptr_eq(of, counters)) {
-            *outlet = None;
+        let mut way = self.lock();
+        if way.as_ref().is_some_and(|way| Arc::ptr_eq(&way.counters, counters)) {
+            *way = None;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Outlet, Arc<Counters>)>> {
-        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Way>> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The RTP timestamp of a microphone that starts now.
@@ -84,7 +84,7 @@ impl AudioFeed {
         self.timestamp_offset.wrapping_add(samples as u32)
     }
 
-    fn outlet(&self) -> Option<(Outlet, Arc<Counters>)> {
+    fn way(&self) -> Option<Way> {
         self.lock().clone()
     }
 
@@ -117,16 +117,13 @@ impl AudioSender {
 }
 
 fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
-    let mut encoder = match OpusEncoder::new(BITRATE) {
-        Ok(encoder) => encoder,
+    let mut voice = match Voice::new(now()) {
+        Ok(voice) => voice,
         Err(error) => {
             tracing::error!(%error, "sound cannot be sent");
             return;
         }
     };
-    if let Err(error) = encoder.set_packet_loss_perc(ASSUMED_LOSS_PERCENT) {
-        tracing::warn!(%error, "lost packets will be heard");
-    }
     let mut frame = [0.0_f32; FRAME_SAMPLES];
     let mut timestamp = feed.timestamp();
     let mut failed = false;
@@ -146,18 +143,19 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
         let level = dbfs(&frame);
         feed.set_level(level);
         timestamp = timestamp.wrapping_add(FRAME_SAMPLES as u32);
-        let Some((outlet, counters)) = feed.outlet() else {
+        let Some(Way { outlet, red, counters }) = feed.way() else {
             continue;
         };
-        match encoder.encode(&frame) {
-            Ok(payload) => {
+        let target = counters.sending().map(|sending| sending.target);
+        let path = Path { red, loss: counters.audio_loss(), target };
+        match voice.push(now(), &frame, timestamp, &path) {
+            Ok(packet) => {
                 failed = false;
                 counters.audio_out(|flow| {
-                    flow.bytes += payload.len() as u64;
+                    flow.bytes += packet.as_ref().map_or(0, |packet| packet.payload.len() as u64);
                     flow.level_dbfs = Some(level);
                 });
-                let packet = OutgoingPacket { timestamp, marker: false, payload };
-                if !outlet.send(packet) {
+                if packet.is_some_and(|packet| !outlet.send(packet)) {
                     feed.disconnect(&counters);
                 }
             }

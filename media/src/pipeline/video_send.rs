@@ -18,11 +18,8 @@ use crate::slot::Slot;
 use crate::stats::Counters;
 use crate::units::Bitrate;
 
-/// What waits for the wire may take this long at the target rate; above, no picture is encoded.
+/// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
-
-/// What sound takes of the target: 40 kbit/s, and 40 bytes of headers in 50 packets a second.
-const AUDIO_SHARE: Bitrate = Bitrate::from_kbps(56);
 
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
@@ -89,7 +86,8 @@ impl Loop {
             counters,
             log,
             encoder: None,
-            adapter: Adapter::new(AUDIO_SHARE),
+            // The budget is without sound's share already.
+            adapter: Adapter::new(Bitrate::ZERO),
             interval: Duration::from_millis(33),
             pool: FramePool::new(),
             epoch: now(),
@@ -107,19 +105,16 @@ impl Loop {
     fn send(&mut self, now: Instant, frame: &Frame) -> bool {
         self.key_frame_due |= self.counters.take_key_frame_request()
             || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
-        let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
-        let target = without_repairs(target, self.counters.fec_share());
-        let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
-        if waiting > MAX_BACKLOG.as_secs_f64() {
+        let Some(budget) = self.budget() else {
             self.counters.video_out(|flow| flow.dropped += 1);
             return true;
-        }
+        };
         let source = Source {
             width: frame.width(),
             height: frame.height(),
             fps: self.frame_rate(frame.captured_at),
         };
-        let decision = self.adapter.decide(now, target, source);
+        let decision = self.adapter.decide(now, budget, source);
         if !self.thinner.takes(frame.captured_at, source.fps, decision.fps) {
             return true; // fewer frames a second were decided
         }
@@ -145,6 +140,14 @@ impl Loop {
                 true
             }
         }
+    }
+
+    /// What pictures may take now; `None` while one encoded now would only grow old.
+    fn budget(&self) -> Option<Bitrate> {
+        let sending = self.counters.sending()?;
+        let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
+        let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
+        free.then_some(sending.video)
     }
 
     /// Frames a second that the source delivers.
@@ -216,7 +219,8 @@ impl Loop {
         let payloads = packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {
-            let packet = OutgoingPacket { timestamp, marker: index == last, payload };
+            let packet =
+                OutgoingPacket { timestamp, marker: index == last, payload_type: None, payload };
             if !self.outlet.send(packet) {
                 return Ok(false);
             }
@@ -232,11 +236,6 @@ impl Loop {
     }
 }
 
-/// What is left of the target for sound and pictures when repair packets have their share.
-fn without_repairs(target: Bitrate, share: f64) -> Bitrate {
-    AUDIO_SHARE.min(target) + target.saturating_sub(AUDIO_SHARE).scaled(1.0 - share)
-}
-
 fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {
     (new.bps() as f64 - old.bps() as f64).abs() > old.bps() as f64 * part
 }
@@ -244,11 +243,21 @@ fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::congestion::State;
+    use crate::stats::Sending;
 
     #[test]
     fn a_flood_of_requests_gets_at_most_one_key_frame_every_300_ms() {
-        let (outlet, mut packets) = Outlet::new(4096);
+        let (outlet, mut drain) = Outlet::to_nowhere();
         let counters = Arc::new(Counters::new());
+        counters.set_sending(Sending {
+            target: Bitrate::from_kbps(500),
+            video: Bitrate::from_kbps(400),
+            pace: Bitrate::from_kbps(1000),
+            may_encode: true,
+            queue: Duration::ZERO,
+            state: State::Normal,
+        });
         let mut sender = Loop::new(outlet, Arc::clone(&counters), Arc::new(FrameLog::off()));
         let (pool, begin) = (FramePool::new(), now());
         let mut key_frames_at = Vec::new();
@@ -269,18 +278,9 @@ mod tests {
             if count(&counters) > before {
                 key_frames_at.push(at);
             }
-            while packets.try_recv().is_ok() {}
-            sender.outlet.forget_backlog();
+            drain();
         }
         assert!(key_frames_at.len() > 5, "{}", key_frames_at.len());
         assert!(key_frames_at.windows(2).all(|pair| pair[1] - pair[0] >= KEY_FRAME_SPACING));
-    }
-
-    #[test]
-    fn repairs_come_out_of_the_pictures_share() {
-        let kbps = Bitrate::from_kbps;
-        assert_eq!(without_repairs(kbps(1056), 0.25), kbps(806));
-        assert_eq!(without_repairs(kbps(1056), 0.0), kbps(1056));
-        assert_eq!(without_repairs(kbps(40), 0.5), kbps(40), "sound goes first");
     }
 }

@@ -2,8 +2,14 @@
 //!
 //! It keeps a timeline in RTP time and a target delay taken from how late packets are against
 //! the fastest ones of the last seconds. On a steady network it neither drops nor stretches.
+//! Copies that travel in later packets (RED, in-band FEC) count as late packets: where they
+//! come, the delay grows until they come in time.
 
+mod arrivals;
 mod delay;
+mod level;
+mod packet;
+mod playout;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,29 +17,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::rtp::sequence::{SequenceUnwrapper, Unwrapped};
-use delay::{DelayEstimator, LevelFilter};
+use arrivals::{Arrivals, TimestampUnwrapper};
+use delay::DelayEstimator;
+use level::LevelFilter;
 
 /// One frame of 20 ms in RTP time (48 kHz, RFC 7587).
 const FRAME: i64 = 960;
 
 /// Packets kept at most: two seconds of 20 ms frames.
 const MAX_PACKETS: usize = 100;
-
-/// After so many frames in a row without anything to play, the sender is taken to pause.
-const MAX_CONCEALED: u32 = 6;
-
-/// A longer hole in RTP time is a pause, whatever the sequence numbers say.
-const MAX_GAP: i64 = 48_000;
-
-/// Further above the target than this: shorten. The band is wider than one frame, so that a
-/// correction never calls for the opposite one.
-const ACCELERATE_ABOVE: i64 = ms(30);
-
-/// Further below the target than this: lengthen.
-const EXPAND_BELOW: i64 = ms(10);
-
-/// Further above the target than this: skip packets instead.
-const JUMP_ABOVE: i64 = ms(150);
 
 const fn ms(ms: i64) -> i64 {
     ms * 48
@@ -49,12 +41,19 @@ pub enum Playout {
         /// What to do with the decoded sound.
         stretch: Stretch,
     },
-    /// Decode the in-band FEC of this packet for exactly 20 ms: it describes the lost frame
-    /// before it. The packet itself is played next.
-    Fec(Bytes),
+    /// Decode the in-band FEC of this packet for exactly so many samples: it describes the lost
+    /// frame before it. The packet itself is played next.
+    Fec {
+        /// The packet's payload.
+        payload: Bytes,
+        /// Samples at 48 kHz.
+        samples: usize,
+    },
     /// Let the decoder conceal 20 ms.
     Conceal,
-    /// Nothing has come yet, or the sender pauses.
+    /// The sender pauses: let the decoder go on with the noise behind the voice.
+    Comfort,
+    /// Nothing has come yet.
     Silence,
 }
 
@@ -79,6 +78,8 @@ pub struct JitterStats {
     pub target_ms: f64,
     /// Played in place of missing sound, milliseconds.
     pub concealed_ms: u64,
+    /// Lost sound that came in a later packet, milliseconds.
+    pub recovered_ms: u64,
     /// Packets that were not there when their turn came.
     pub lost: u64,
     /// Packets that came after their turn.
@@ -107,6 +108,11 @@ enum State {
 pub struct JitterBuffer {
     sequence: SequenceUnwrapper,
     timestamps: Option<TimestampUnwrapper>,
+    arrivals: Arrivals,
+    /// The first packet of the stream: what lay before it is not missing.
+    first: Option<u64>,
+    /// Where the newest packet belongs, for the copies in it.
+    placed: Option<(u64, i64)>,
     packets: BTreeMap<u64, Stored>,
     epoch: Option<Instant>,
     delay: DelayEstimator,
@@ -116,6 +122,8 @@ pub struct JitterBuffer {
     next_timestamp: i64,
     /// RTP time of the last packet played.
     played: Option<i64>,
+    /// The last packet played said that the sender pauses.
+    pausing: bool,
     /// The index behind the last packet played or given up.
     next_index: Option<u64>,
     /// Concealed while the buffer was empty: the timeline stood still meanwhile.
@@ -139,6 +147,9 @@ impl JitterBuffer {
         Self {
             sequence: SequenceUnwrapper::new(),
             timestamps: None,
+            arrivals: Arrivals::default(),
+            first: None,
+            placed: None,
             packets: BTreeMap::new(),
             epoch: None,
             delay: DelayEstimator::new(),
@@ -146,6 +157,7 @@ impl JitterBuffer {
             state: State::Buffering,
             next_timestamp: 0,
             played: None,
+            pausing: false,
             next_index: None,
             extended: 0,
             concealed_run: 0,
@@ -167,6 +179,7 @@ impl JitterBuffer {
         rtp_timestamp: u32,
         payload: Bytes,
     ) {
+        self.placed = None;
         let index = match self.sequence.unwrap(sequence_number) {
             Unwrapped::Index(index) => index,
             Unwrapped::Suspect => return,
@@ -179,54 +192,79 @@ impl JitterBuffer {
         };
         let timestamp = match &mut self.timestamps {
             Some(timestamps) => timestamps.unwrap(rtp_timestamp),
-            none => none.insert(TimestampUnwrapper(i64::from(rtp_timestamp))).0,
+            none => {
+                *none = Some(TimestampUnwrapper::new(rtp_timestamp));
+                i64::from(rtp_timestamp)
+            }
         };
-        let newest = self.sequence.highest() == Some(index);
+        self.placed = Some((index, timestamp));
         let arrival = self.samples_since_epoch(now);
-        if self.packets.contains_key(&index) {
+        if self.arrivals.contains(index) {
             self.stats.duplicates += 1;
             return;
         }
-        if self.next_index.is_some_and(|next| index < next) {
-            self.stats.late += 1;
-            return;
-        }
-        // Its turn was concealed although its sequence number was not passed yet.
-        let overdue = timestamp < self.next_timestamp && self.state == State::Playing;
-        if overdue && !newest {
-            self.stats.late += 1;
-            return;
-        }
+        self.arrivals.add(index);
+        let first = *self.first.get_or_insert(index);
         self.delay.handle_packet(arrival, timestamp);
         if payload.is_empty() {
+            return;
+        }
+        let fec = packet::fec_samples(&payload);
+        if fec > 0 && index > first && !self.arrivals.contains(index - 1) {
+            self.delay.handle_copy(arrival, timestamp - fec);
+        }
+        // Where the newest packet is overdue, the sender's clock was set back.
+        let newest = self.sequence.highest() == Some(index);
+        if self.is_over(index) || (self.is_overdue(timestamp) && !newest) {
+            self.stats.late += 1;
             return;
         }
         if self.extended > 0 && timestamp == self.next_timestamp {
             self.stats.late += 1;
         }
+        self.insert(index, timestamp, payload);
+    }
+
+    /// Takes a copy that came in the packet handled last, of one that was sent `offset` (RTP
+    /// time) before it (RFC 2198).
+    pub fn handle_copy(&mut self, now: Instant, offset: u32, payload: Bytes) {
+        let (Some((index, timestamp)), Some(first)) = (self.placed, self.first) else {
+            return;
+        };
+        // Without pauses between, the distance in time is that in packets.
+        let duration = packet::duration(&payload);
+        let distance = u64::from(offset) / duration.unsigned_abs().max(1);
+        let exact = distance > 0 && distance * duration.unsigned_abs() == u64::from(offset);
+        let index = index.saturating_sub(distance);
+        if !exact || payload.is_empty() || index < first || self.arrivals.contains(index) {
+            return;
+        }
+        self.arrivals.add(index);
+        let arrival = self.samples_since_epoch(now);
+        let timestamp = timestamp - i64::from(offset);
+        self.delay.handle_copy(arrival, timestamp);
+        if self.is_over(index) || self.is_overdue(timestamp) {
+            return;
+        }
+        self.stats.recovered_ms += duration.unsigned_abs() / 48;
+        self.insert(index, timestamp, payload);
+    }
+
+    /// Its turn is over: it, or a later one, was played.
+    fn is_over(&self, index: u64) -> bool {
+        self.next_index.is_some_and(|next| index < next)
+    }
+
+    /// Its turn was concealed although its sequence number was not passed yet.
+    fn is_overdue(&self, timestamp: i64) -> bool {
+        timestamp < self.next_timestamp && self.state == State::Playing
+    }
+
+    fn insert(&mut self, index: u64, timestamp: i64, payload: Bytes) {
         self.packets.insert(index, Stored { timestamp, payload });
         if self.packets.len() > MAX_PACKETS {
             self.skip_first();
         }
-    }
-
-    /// What to play in the next 20 ms. Ask whenever less than 20 ms of decoded sound is left.
-    pub fn poll_frame(&mut self, now: Instant) -> Playout {
-        let now = self.samples_since_epoch(now);
-        self.delay.poll(now);
-        let played = match self.state {
-            State::Buffering => self.poll_buffering(now),
-            State::Playing => self.poll_playing(now),
-        };
-        match &played {
-            Playout::Play { .. } => self.concealed_run = 0,
-            Playout::Fec(_) | Playout::Conceal => {
-                self.concealed_run += 1;
-                self.stats.concealed_ms += 20;
-            }
-            Playout::Silence => {}
-        }
-        played
     }
 
     /// RTP timestamp of the packet that was played last: what to keep pictures in step with.
@@ -244,201 +282,13 @@ impl JitterBuffer {
         }
     }
 
-    fn poll_buffering(&mut self, now: i64) -> Playout {
-        let Some((_, first)) = self.packets.first_key_value() else {
-            return Playout::Silence;
-        };
-        let timestamp = first.timestamp;
-        // Half a frame early, so that the delay comes out around the target and not above it.
-        let age = self.delay.age(now, timestamp) + FRAME / 2;
-        if age < self.delay.target() && self.packets.len() < MAX_PACKETS {
-            return Playout::Silence;
-        }
-        self.state = State::Playing;
-        self.next_timestamp = timestamp;
-        self.next_index = None;
-        self.extended = 0;
-        self.level.clear();
-        self.poll_playing(now)
-    }
-
-    fn poll_playing(&mut self, now: i64) -> Playout {
-        self.catch_up(now);
-        let Some((&index, first)) = self.packets.first_key_value() else {
-            return self.run_dry();
-        };
-        let gap = first.timestamp - self.next_timestamp;
-        let missing = index.saturating_sub(self.next_index.unwrap_or(index));
-        if !(-FRAME..=MAX_GAP).contains(&gap) {
-            // The sender's clock jumped: begin anew where it is now.
-            return self.pause();
-        }
-        let uncovered = gap - self.extended;
-        if uncovered < FRAME / 2 {
-            return self.play_first(now);
-        }
-        if missing == 0 && self.next_index.is_some() {
-            // Nothing is lost, the sender was silent: a free chance to meet the target.
-            if self.delay.age(now, first.timestamp) >= self.delay.target() {
-                return self.play_first(now);
-            }
-            return self.conceal_or_fall_silent();
-        }
-        if self.extended > 0 {
-            // Part of the hole was concealed while it could not be seen.
-            self.next_timestamp += self.extended;
-            self.extended = 0;
-        }
-        if uncovered <= FRAME + FRAME / 2 && self.fec_used != Some(index) {
-            let payload = first.payload.clone();
-            self.next_timestamp = first.timestamp;
-            self.fec_used = Some(index);
-            return Playout::Fec(payload);
-        }
-        self.next_timestamp += FRAME;
-        Playout::Conceal
-    }
-
-    /// Plays the oldest packet.
-    fn play_first(&mut self, now: i64) -> Playout {
-        let stretch = self.stretch(now);
-        let Some((index, packet)) = self.packets.pop_first() else {
-            return Playout::Silence;
-        };
-        if let Some(next) = self.next_index {
-            self.stats.lost += index.saturating_sub(next);
-        }
-        self.next_index = Some(index + 1);
-        self.played = Some(packet.timestamp);
-        self.next_timestamp = packet.timestamp + i64::from(opus_samples(&packet.payload));
-        self.extended = 0;
-        Playout::Play { payload: packet.payload, stretch }
-    }
-
-    /// Nothing is there. Late or lost? The timeline waits, so that a late packet still plays.
-    fn run_dry(&mut self) -> Playout {
-        self.extended += FRAME;
-        self.level.clear();
-        self.conceal_or_fall_silent()
-    }
-
-    fn conceal_or_fall_silent(&mut self) -> Playout {
-        if self.concealed_run < MAX_CONCEALED {
-            return Playout::Conceal;
-        }
-        self.pause()
-    }
-
-    fn pause(&mut self) -> Playout {
-        self.state = State::Buffering;
-        self.concealed_run = 0;
-        Playout::Silence
-    }
-
-    /// Skips packets when far too many wait, as after a stall of the network.
-    fn catch_up(&mut self, now: i64) {
-        let excess = self.excess(now);
-        if excess <= JUMP_ABOVE {
-            return;
-        }
-        let until = self.next_timestamp + excess;
-        while self.packets.len() > 1
-            && self.packets.first_key_value().is_some_and(|(_, p)| p.timestamp + FRAME <= until)
-        {
-            self.skip_first();
-        }
-    }
-
-    fn skip_first(&mut self) {
-        let Some((index, packet)) = self.packets.pop_first() else {
-            return;
-        };
-        self.stats.skipped += 1;
-        if self.state == State::Playing {
-            self.next_index = Some(index + 1);
-            self.next_timestamp = packet.timestamp + i64::from(opus_samples(&packet.payload));
-            self.extended = 0;
-            self.level.clear();
-        }
-    }
-
-    /// How far the buffered sound is above the target. What has not arrived cannot be skipped,
-    /// so a delay without packets waiting counts for nothing.
-    fn excess(&self, now: i64) -> i64 {
-        let target = self.delay.target();
-        (self.delay.age(now, self.next_timestamp) - target).min(self.span() - target)
-    }
-
-    fn stretch(&mut self, now: i64) -> Stretch {
-        let Some((_, first)) = self.packets.first_key_value() else {
-            return Stretch::None;
-        };
-        let age = self.delay.age(now, first.timestamp);
-        let Some(level) = self.level.add(age, age.min(self.span())) else {
-            return Stretch::None;
-        };
-        let target = self.delay.target();
-        let stretch = if level.waiting > target + ACCELERATE_ABOVE {
-            Stretch::Accelerate
-        } else if level.age < target - EXPAND_BELOW {
-            Stretch::Expand
-        } else {
-            return Stretch::None;
-        };
-        self.level.clear();
-        stretch
-    }
-
-    /// Sound in the buffer, in samples.
-    fn span(&self) -> i64 {
-        match (self.packets.first_key_value(), self.packets.last_key_value()) {
-            (Some((_, first)), Some((_, last))) => {
-                (last.timestamp - first.timestamp).clamp(0, 10 * MAX_GAP) + FRAME
-            }
-            _ => 0,
-        }
-    }
-
     fn samples_since_epoch(&mut self, now: Instant) -> i64 {
         let epoch = *self.epoch.get_or_insert(now);
         (now.saturating_duration_since(epoch).as_micros() as i64) * 48 / 1000
     }
 }
 
-/// 32-bit RTP timestamps to growing ones; holds the last.
-struct TimestampUnwrapper(i64);
-
-impl TimestampUnwrapper {
-    fn unwrap(&mut self, timestamp: u32) -> i64 {
-        let step = timestamp.wrapping_sub(self.0 as u32) as i32;
-        self.0 += i64::from(step);
-        self.0
-    }
-}
-
-/// How long an Opus packet plays, in samples at 48 kHz (RFC 6716 section 3.1). 20 ms for what
-/// no decoder would take.
-fn opus_samples(payload: &[u8]) -> u32 {
-    let Some(&toc) = payload.first() else {
-        return FRAME as u32;
-    };
-    let config = toc >> 3;
-    let frame = match config {
-        0..=11 => [480, 960, 1920, 2880][usize::from(config & 3)],
-        12..=15 => [480, 960][usize::from(config & 1)],
-        _ => [120, 240, 480, 960][usize::from(config & 3)],
-    };
-    let count = match toc & 3 {
-        0 => 1,
-        1 | 2 => 2,
-        _ => payload.get(1).map_or(1, |&count| u32::from(count & 0x3f)),
-    };
-    match frame * count {
-        // RFC 6716 section 3.2.5: at most 120 ms.
-        samples @ 1..=5760 => samples,
-        _ => FRAME as u32,
-    }
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traces;

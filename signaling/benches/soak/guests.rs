@@ -106,6 +106,7 @@ async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
                         count(&tally.resumed);
                     }
                     ServerEvent::Message { message, .. } => {
+                        let message = message.to_value().unwrap_or_default();
                         party.hear(message["room"].as_str(), name);
                     }
                     ServerEvent::Full { .. } => {

@@ -35,7 +35,7 @@ use tokio::{
 
 use self::{
     intake::{Intake, Item, Outtake},
-    words::{Arguments, AsciiArguments},
+    words::{Arguments, AsciiTold, Told},
 };
 use super::{CarrierKind, Guest, Liveness};
 use crate::{
@@ -254,9 +254,9 @@ fn is_old(socket: &SocketRef) -> bool {
 }
 
 /// Tells a socket something.
-fn tell(socket: &SocketRef, name: &str, arguments: &Arguments) -> Result<(), SendError> {
+fn tell(socket: &SocketRef, name: &str, arguments: &Told) -> Result<(), SendError> {
     if is_old(socket) {
-        socket.emit(name, &AsciiArguments::from(arguments))
+        socket.emit(name, &AsciiTold::from(arguments))
     } else {
         socket.emit(name, arguments)
     }
@@ -266,7 +266,7 @@ fn take(intake: &Intake, name: &str, arguments: Option<Arguments>, limit: usize)
     match arguments {
         Some(arguments) => {
             let bytes = words::bytes(&arguments.0);
-            intake.event(words::hear(name, arguments, limit), bytes);
+            intake.event(words::hear(name, arguments, bytes, limit), bytes);
         }
         None => intake.event(Err(words::unreadable(name)), 0),
     }

@@ -1,10 +1,8 @@
 //! What a client remembers of its seat, so that it can take it back. Pure.
 
-use serde_json::Value;
-
 use crate::{
     outbox::Outbox,
-    protocol::{ByeReason, ClientEvent, PeerId, Role, RoomName, ServerEvent},
+    protocol::{ByeReason, ClientEvent, Payload, PeerId, Role, RoomName, ServerEvent},
 };
 
 #[derive(Debug)]
@@ -71,7 +69,7 @@ impl Memory {
     }
 
     /// Numbers a message; `None` while it must wait, or has no seat to go out from.
-    pub(super) fn send(&mut self, message: Value) -> Option<ClientEvent> {
+    pub(super) fn send(&mut self, message: Payload) -> Option<ClientEvent> {
         if !self.seated && self.token.is_none() {
             return None;
         }
@@ -195,7 +193,7 @@ mod tests {
         memory.hear(ServerEvent::Created { room: room(), id: id("a"), resume: resume.clone() });
         memory.hear(ServerEvent::Join { room: room(), id: id("b"), resume });
         for _ in 0..count {
-            assert!(memory.send(Value::Null).is_some());
+            assert!(memory.send(0.into()).is_some());
         }
         memory
     }
@@ -230,7 +228,7 @@ mod tests {
         assert_eq!(numbers(&heard.say), [3, 4]);
         assert_eq!(memory.hear(message(2)), Heard::default(), "it had arrived");
         assert_eq!(memory.hear(message(3)).tell, [message(3)]);
-        assert!(memory.send(Value::Null).is_some());
+        assert!(memory.send(0.into()).is_some());
     }
 
     #[test]
@@ -246,11 +244,11 @@ mod tests {
     fn a_seat_lost_is_a_new_call() {
         let mut memory = seated(3);
         memory.lose();
-        memory.send(Value::Null);
+        memory.send(0.into());
         memory.hear(ServerEvent::Created { room: room(), id: id("c"), resume: Some("t".into()) });
         assert_eq!(
-            memory.send(Value::Null),
-            Some(ClientEvent::Message { message: Value::Null, seq: Some(5) })
+            memory.send(0.into()),
+            Some(ClientEvent::Message { message: 0.into(), seq: Some(5) })
         );
         memory.lose();
         assert_eq!(numbers(&memory.hear(resumed(None, 0)).say), [5]);
@@ -283,7 +281,7 @@ mod tests {
         let mut waited = seated(0);
         waited.lose();
         for _ in 0..=MAX_KEPT {
-            waited.send(Value::Null);
+            waited.send(0.into());
         }
         assert!(gives_up(waited, 0));
         let under_way = || {
@@ -298,11 +296,11 @@ mod tests {
     #[test]
     fn without_a_seat_there_is_nothing_to_keep() {
         let mut memory = Memory::new(room());
-        assert_eq!(memory.send(Value::Null), None);
+        assert_eq!(memory.send(0.into()), None);
         let mut memory = seated(1);
         memory.hear(ServerEvent::Full { room: room(), retry_ms: 1 });
         assert!(!memory.has_seat());
-        assert_eq!(memory.send(Value::Null), None);
+        assert_eq!(memory.send(0.into()), None);
         let plain = ClientEvent::CreateOrJoin { room: room(), resume: None, last_seq: None };
         assert_eq!(memory.join(), plain);
     }
@@ -311,9 +309,9 @@ mod tests {
     fn an_old_server_that_gives_no_token_is_served_as_ever() {
         let mut memory = Memory::new(room());
         memory.hear(ServerEvent::Created { room: room(), id: id("a"), resume: None });
-        assert!(memory.send(Value::Null).is_some());
+        assert!(memory.send(0.into()).is_some());
         memory.lose();
-        assert_eq!(memory.send(Value::Null), None);
+        assert_eq!(memory.send(0.into()), None);
         assert!(!memory.has_seat());
     }
 }

@@ -290,7 +290,8 @@ mod tests {
             resume: Some("token".into()),
             last_seq: Some(3),
         };
-        let said = ClientEvent::Message { message: serde_json::json!({"a": [1, "é"]}), seq: None };
+        let said =
+            ClientEvent::Message { message: serde_json::json!({"a": [1, "é"]}).into(), seq: None };
         let told = ServerEvent::Message { from: PeerId::from("p"), seq: 9, message: "x".into() };
         let error = EventError::new(ErrorCode::BadField, "Bad.");
         let mut all = vec![

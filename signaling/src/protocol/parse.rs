@@ -1,9 +1,33 @@
 //! Reads events. By hand for what clients send, so that an error can name the field.
 
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{ClientEvent, ErrorCode, EventError, MAX_EVENT_BYTES, PeerId, RoomName, ServerEvent};
+
+/// A client's message in the words everybody uses. Nearly all that a server reads is this.
+#[derive(Deserialize)]
+struct PlainMessage<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    message: &'a RawValue,
+    seq: Option<u64>,
+}
+
+/// A server's message, likewise.
+#[derive(Deserialize)]
+struct PlainRelayed<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    from: &'a str,
+    seq: u64,
+    #[serde(borrow)]
+    message: &'a RawValue,
+}
+
+/// An event without its message is hardly ever longer.
+const REST_BYTES: usize = 128;
 
 /// How much of a client's own words an error repeats.
 const QUOTED_CHARS: usize = 40;
@@ -25,6 +49,10 @@ impl ClientEvent {
         if text.len() > limit {
             return Err(EventError::too_large(text.len(), limit));
         }
+        if let Ok(PlainMessage { kind: "message", message, seq }) = serde_json::from_str(text) {
+            return Ok(Self::Message { message: message.into(), seq });
+        }
+        // Anything else, and whatever is wrong, field by field.
         let value: Value = serde_json::from_str(text).map_err(|error| {
             EventError::new(ErrorCode::MalformedJson, format!("This is not JSON: {error}."))
         })?;
@@ -43,8 +71,7 @@ impl ClientEvent {
                 last_seq: optional(&mut fields, &kind, "last_seq")?,
             }),
             "message" => Ok(Self::Message {
-                // As it is: typing a value as a value would build it anew.
-                message: present(&mut fields, &kind, "message")?,
+                message: present(&mut fields, &kind, "message")?.into(),
                 seq: optional(&mut fields, &kind, "seq")?,
             }),
             "bye" => Ok(Self::Bye),
@@ -73,12 +100,26 @@ impl ServerEvent {
     /// # Errors
     /// When it is not an event of this protocol.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+        match serde_json::from_str(text) {
+            Ok(PlainRelayed { kind: "message", from, seq, message }) => {
+                Ok(Self::Message { from: PeerId::from(from), seq, message: message.into() })
+            }
+            _ => serde_json::from_str(text),
+        }
     }
 
     /// The event as one text frame.
     pub fn to_text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let message = match self {
+            Self::Message { message, .. } => message.as_str().len(),
+            _ => 0,
+        };
+        let mut text = Vec::with_capacity(REST_BYTES + message);
+        // Only maps with keys other than strings fail to serialise, and there are none.
+        if serde_json::to_writer(&mut text, self).is_err() {
+            return String::new();
+        }
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// Whose words a message or a `bye` is about.
@@ -154,8 +195,11 @@ mod tests {
         for event in [
             ClientEvent::CreateOrJoin { room: room.clone(), resume: None, last_seq: None },
             ClientEvent::CreateOrJoin { room, resume: Some("t".into()), last_seq: Some(7) },
-            ClientEvent::Message { message: serde_json::json!({"type": "offer"}), seq: Some(1) },
-            ClientEvent::Message { message: Value::Null, seq: None },
+            ClientEvent::Message {
+                message: serde_json::json!({"type": "offer"}).into(),
+                seq: Some(1),
+            },
+            ClientEvent::Message { message: Value::Null.into(), seq: None },
             ClientEvent::Bye,
             ClientEvent::IpAddr,
             ClientEvent::Ping,
@@ -188,6 +232,45 @@ mod tests {
         assert!(wrong.expect_err("seq").message.contains("“seq”"));
         let long = format!(r#"{{"type":"{}"}}"#, "x".repeat(60_000));
         assert!(ClientEvent::parse(&long).expect_err("long").message.len() < 300);
+    }
+
+    #[test]
+    fn a_message_passes_as_it_was_written() {
+        for message in [
+            r#"{"b": 1.50, "a":[ 1e2,"\u00e9\ud83c\udf75"],"a":null}"#,
+            "1e999",
+            r#""\ud800""#,
+            &format!("{}{}", "[".repeat(5000), "]".repeat(5000)),
+        ] {
+            for text in [
+                format!(r#"{{"type":"message","message":{message},"seq":3}}"#),
+                format!(r#" {{ "seq" : 3, "message" : {message} , "x": {{}}, "type":"message" }}"#),
+            ] {
+                let Ok(ClientEvent::Message { message: heard, seq: Some(3) }) =
+                    ClientEvent::parse(&text)
+                else {
+                    panic!("{text}");
+                };
+                assert_eq!(heard.as_str(), message);
+                let told = ServerEvent::Message { from: "p".into(), seq: 3, message: heard };
+                assert!(told.to_text().contains(message));
+                assert_eq!(ServerEvent::parse(&told.to_text()).unwrap(), told);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_in_unusual_words_is_one() {
+        let odd = r#"{"type":"m\u0065ssage","message":"bye"}"#;
+        let event = ClientEvent::parse(odd).unwrap();
+        assert!(matches!(event, ClientEvent::Message { message, seq: None } if message.is_bye()));
+        assert_eq!(code(r#"{"type":"message","message":{"a":}}"#), ErrorCode::MalformedJson);
+        assert_eq!(code(r#"{"type":"message","message":1} x"#), ErrorCode::MalformedJson);
+        let no_number = r#"{"type":"message","message":1,"seq":null}"#;
+        assert!(matches!(
+            ClientEvent::parse(no_number),
+            Ok(ClientEvent::Message { seq: None, .. })
+        ));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 mod limits;
 mod resume;
 
+use serde_json::Value;
+
 use super::*;
 use crate::{carrier::CarrierKind, protocol::Role};
 
@@ -63,7 +65,7 @@ fn join(room: &str) -> ClientEvent {
 }
 
 fn message(value: Value) -> ClientEvent {
-    ClientEvent::Message { message: value, seq: None }
+    ClientEvent::Message { message: value.into(), seq: None }
 }
 
 /// Deliveries as `1 created`, `2 message 1`, `1 bye lost`.

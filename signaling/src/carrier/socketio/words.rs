@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use crate::protocol::{ClientEvent, ErrorCode, EventError, RoomName, ServerEvent};
+use crate::protocol::{ClientEvent, ErrorCode, EventError, Payload, RoomName, ServerEvent};
 
 /// So much of a client's own words is repeated to it.
 const QUOTED_CHARS: usize = 40;
@@ -20,7 +20,7 @@ const MAX_ARGUMENTS: usize = 8;
 /// How the tutorial's server begins what it logs.
 const LOG_FROM: &str = "Message from server:";
 
-/// The arguments of one event, however many.
+/// What a client says in one event, however much.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Arguments(pub(super) Vec<Value>);
 
@@ -50,7 +50,11 @@ impl<'de> Deserialize<'de> for Arguments {
     }
 }
 
-impl Serialize for Arguments {
+/// What a client is told in one event.
+#[derive(Debug)]
+pub(super) struct Told(Vec<Payload>);
+
+impl Serialize for Told {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         write_list(&self.0, serializer)
     }
@@ -61,13 +65,13 @@ impl Serialize for Arguments {
 /// Over polling, socket.io-client 1.x expects texts encoded in UTF-8 twice, 2.x once; neither
 /// can tell, and both understand this.
 #[derive(Debug)]
-pub(super) struct AsciiArguments(Vec<Box<RawValue>>);
+pub(super) struct AsciiTold(Vec<Box<RawValue>>);
 
-impl From<&Arguments> for AsciiArguments {
-    fn from(Arguments(arguments): &Arguments) -> Self {
-        let escape = |argument: &Value| {
+impl From<&Told> for AsciiTold {
+    fn from(Told(arguments): &Told) -> Self {
+        let escape = |argument: &Payload| {
             let mut text = String::new();
-            for c in argument.to_string().chars() {
+            for c in argument.as_str().chars() {
                 if c.is_ascii() {
                     text.push(c);
                     continue;
@@ -83,7 +87,7 @@ impl From<&Arguments> for AsciiArguments {
     }
 }
 
-impl Serialize for AsciiArguments {
+impl Serialize for AsciiTold {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         write_list(&self.0, serializer)
     }
@@ -128,17 +132,16 @@ fn once_encoded(text: &str) -> Option<String> {
     String::from_utf8(bytes?).ok()
 }
 
-/// What a client says, in `limit` bytes of JSON at most.
+/// What a client says, in so many `bytes` of JSON, `limit` at most.
 ///
 /// # Errors
 /// What is wrong with it, in words for the client's author.
 pub(super) fn hear(
     event: &str,
-    arguments: Arguments,
+    Arguments(arguments): Arguments,
+    bytes: usize,
     limit: usize,
 ) -> Result<ClientEvent, EventError> {
-    let Arguments(arguments) = arguments;
-    let bytes = bytes(&arguments);
     if bytes > limit {
         return Err(EventError::too_large(bytes, limit));
     }
@@ -150,7 +153,9 @@ pub(super) fn hear(
             Err(error) => Err(EventError::new(ErrorCode::BadRoomName, error.to_string())),
         },
         ("create or join", _) => Err(bad("“create or join” wants the room's name, a string.")),
-        ("message", Some(message)) if count == 1 => Ok(ClientEvent::Message { message, seq: None }),
+        ("message", Some(message)) if count == 1 => {
+            Ok(ClientEvent::Message { message: message.into(), seq: None })
+        }
         ("message", _) => Err(bad(&format!(
             "“message” wants one argument, not {count}: put everything into one object."
         ))),
@@ -173,25 +178,29 @@ pub(super) fn unreadable(event: &str) -> EventError {
 
 /// How the server says it: the event's name and its arguments. Nothing, where the tutorial has
 /// no word for it.
-pub(super) fn say(event: ServerEvent) -> Option<(&'static str, Arguments)> {
+pub(super) fn say(event: ServerEvent) -> Option<(&'static str, Told)> {
     let (name, arguments) = match event {
-        ServerEvent::Created { room, id, .. } => ("created", vec![json!(room), json!(id)]),
-        ServerEvent::Join { room, .. } => ("join", vec![json!(room)]),
-        ServerEvent::Joined { room, id, .. } => ("joined", vec![json!(room), json!(id)]),
+        ServerEvent::Created { room, id, .. } => {
+            ("created", vec![json!(room).into(), json!(id).into()])
+        }
+        ServerEvent::Join { room, .. } => ("join", vec![json!(room).into()]),
+        ServerEvent::Joined { room, id, .. } => {
+            ("joined", vec![json!(room).into(), json!(id).into()])
+        }
         ServerEvent::Ready { .. } => ("ready", vec![]),
-        ServerEvent::Full { room, .. } => ("full", vec![json!(room)]),
+        ServerEvent::Full { room, .. } => ("full", vec![json!(room).into()]),
         ServerEvent::Message { message, .. } => ("message", vec![message]),
         // The message `'bye'` is never relayed: it frees the seat, and this is what comes of it.
         // So whoever stays hears it once, however the other one left.
-        ServerEvent::Bye { .. } => ("message", vec![json!("bye")]),
+        ServerEvent::Bye { .. } => ("message", vec!["bye".into()]),
         // `error` is a reserved name in Socket.IO.
         ServerEvent::Log { message } | ServerEvent::Error { message, .. } => {
-            ("log", vec![json!([LOG_FROM, message])])
+            ("log", vec![json!([LOG_FROM, message]).into()])
         }
-        ServerEvent::IpAddr { address } => ("ipaddr", vec![json!(address)]),
+        ServerEvent::IpAddr { address } => ("ipaddr", vec![address.into()]),
         ServerEvent::Resumed { .. } | ServerEvent::Pong | ServerEvent::Unknown => return None,
     };
-    Some((name, Arguments(arguments)))
+    Some((name, Told(arguments)))
 }
 
 /// What an argument list weighs as JSON.
@@ -224,12 +233,13 @@ mod tests {
 
     fn heard(event: &str, arguments: Value) -> Result<ClientEvent, ErrorCode> {
         let Value::Array(arguments) = arguments else { panic!("no list: {arguments}") };
-        hear(event, Arguments(arguments), MAX_EVENT_BYTES).map_err(|error| error.code)
+        let bytes = bytes(&arguments);
+        hear(event, Arguments(arguments), bytes, MAX_EVENT_BYTES).map_err(|error| error.code)
     }
 
     fn said(event: ServerEvent) -> Value {
-        let (name, Arguments(arguments)) = say(event).unwrap();
-        json!([name, arguments])
+        let (name, told) = say(event).unwrap();
+        json!([name, serde_json::to_value(told).unwrap()])
     }
 
     #[test]
@@ -238,7 +248,7 @@ mod tests {
         assert!(matches!(join, ClientEvent::CreateOrJoin { room, .. } if room.as_str() == "foo"));
         for message in [json!("got user media"), json!({"type": "offer"}), json!([1]), json!(null)]
         {
-            let event = ClientEvent::Message { message: message.clone(), seq: None };
+            let event = ClientEvent::Message { message: message.clone().into(), seq: None };
             assert_eq!(heard("message", json!([message])), Ok(event));
         }
         assert_eq!(heard("bye", json!([])), Ok(ClientEvent::Bye));
@@ -254,7 +264,7 @@ mod tests {
         assert_eq!(heard("message", json!([])), Err(ErrorCode::BadField));
         assert_eq!(heard("message", json!([1, 2])), Err(ErrorCode::BadField));
         assert_eq!(heard("__proto__", json!([])), Err(ErrorCode::UnknownEvent));
-        let long = hear(&"x".repeat(100_000), Arguments(vec![]), 100).expect_err("unknown");
+        let long = hear(&"x".repeat(100_000), Arguments(vec![]), 2, 100).expect_err("unknown");
         assert!(long.message.len() < 200);
     }
 
@@ -276,7 +286,8 @@ mod tests {
         assert_eq!(said(join), json!(["join", ["foo"]]));
         assert_eq!(said(ServerEvent::Ready { ice_servers: vec![] }), json!(["ready", []]));
         assert_eq!(said(ServerEvent::Full { room, retry_ms: 1 }), json!(["full", ["foo"]]));
-        let message = ServerEvent::Message { from: id.clone(), seq: 3, message: json!(["a", "b"]) };
+        let message =
+            ServerEvent::Message { from: id.clone(), seq: 3, message: json!(["a", "b"]).into() };
         assert_eq!(said(message), json!(["message", [["a", "b"]]]));
         let bye = ServerEvent::Bye { id, reason: ByeReason::Lost };
         assert_eq!(said(bye), json!(["message", ["bye"]]));
@@ -287,10 +298,11 @@ mod tests {
 
     #[test]
     fn what_old_clients_are_told_is_ascii() {
-        let told = Arguments(vec![json!(["“茶”", {"é": "🍵\n"}]), json!("foo")]);
-        let text = serde_json::to_string(&AsciiArguments::from(&told)).unwrap();
+        let said = [json!(["“茶”", {"é": "🍵\n"}]), json!("foo")];
+        let told = Told(said.iter().cloned().map(Payload::from).collect());
+        let text = serde_json::to_string(&AsciiTold::from(&told)).unwrap();
         assert!(text.is_ascii(), "{text}");
-        assert_eq!(serde_json::from_str::<Arguments>(&text).unwrap(), told);
+        assert_eq!(serde_json::from_str::<Arguments>(&text).unwrap().0, said);
     }
 
     #[test]
@@ -309,9 +321,10 @@ mod tests {
 
     #[test]
     fn an_argument_list_is_written_and_read_as_a_list() {
-        let list = Arguments(vec![json!(["a"]), json!({"b": 1, "a": 2}), json!(null)]);
-        let text = serde_json::to_string(&list).unwrap();
+        let list = [json!(["a"]), json!({"b": 1, "a": 2}), json!(null)];
+        let told = Told(list.iter().cloned().map(Payload::from).collect());
+        let text = serde_json::to_string(&told).unwrap();
         assert_eq!(text, r#"[["a"],{"b":1,"a":2},null]"#);
-        assert_eq!(serde_json::from_str::<Arguments>(&text).unwrap(), list);
+        assert_eq!(serde_json::from_str::<Arguments>(&text).unwrap().0, list);
     }
 }

@@ -1,0 +1,460 @@
+//! Probes: short bursts at a higher rate show whether the path carries it, sooner than growing.
+
+use std::time::Instant;
+
+use super::window::Measurements;
+use super::{Controller, HIGH_QUEUE, LOW_QUEUE, Limits, PacketReport};
+
+/// A burst to send: its packets carry the number, media first, padding after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probe {
+    /// Names the burst in packet reports.
+    pub id: u32,
+    /// Bits per second at which to send.
+    pub rate: f64,
+    /// At least so much.
+    pub bytes: usize,
+    /// In at least so many packets.
+    pub packets: u32,
+    /// Padding in packets of about this size.
+    pub packet_size: usize,
+}
+
+/// The first probe: this multiple of the start rate, in small packets over so many seconds.
+const FIRST_FACTOR: f64 = 3.0;
+const FIRST_DURATION: f64 = 0.025;
+const FIRST_SIZE: usize = 500;
+
+const LEAST_PACKETS: u32 = 5;
+
+/// Seconds: at least, at most (twice the spread in between), and at this share of what arrives.
+const DURATION: (f64, f64) = (0.020, 0.120);
+const DURATION_AT_RATE: f64 = 0.12;
+
+/// Above this share of the largest rate nothing is to be found.
+const HIGH_ENOUGH: f64 = 0.85;
+
+/// Probes go a little above the largest rate.
+const MOST: f64 = 1.125;
+
+/// Waits after failures: begin with this, grow by that, to at most the last. Seconds.
+const WAIT: f64 = 3.0;
+const WAIT_GROWTH: f64 = 1.4;
+const MAX_WAIT: f64 = 6.0;
+
+/// An application that sends little is probed for no more often.
+const LIMITED_WAIT: f64 = 5.0;
+
+/// After so many failures waits apply even where no cut ever was.
+const EARLY_FAILURES: u32 = 6;
+
+/// Sent rates further above the received one than this are no burst any more.
+const MAX_RATIO: f64 = 2.0;
+
+/// Success: so much of what was sent was received; below that share of it the path is full.
+const SUCCESS: f64 = 0.85;
+const FULL: f64 = 0.9;
+
+/// Bursts shorter than 1.5 times a spread above this are smeared by it.
+const SMEAR: f64 = 0.012;
+
+/// Bursts with losses are sent again, so often.
+const MAX_LOSSY: u32 = 3;
+
+const KEPT_BURSTS: usize = 6;
+
+/// One burst's packets: departure, arrival, bits.
+struct Burst {
+    probe: Probe,
+    arrived: Vec<(f64, f64, f64)>,
+    covered: u32,
+    covered_bytes: usize,
+    last_sequence: u64,
+}
+
+/// What a burst showed.
+pub(super) struct Outcome {
+    rate: f64,
+    /// `None`: too many of its packets were lost.
+    result: Option<Received>,
+}
+
+struct Received {
+    rate: f64,
+    sent_rate: f64,
+    duration: f64,
+}
+
+pub(super) struct Prober {
+    limits: Limits,
+    started: bool,
+    request: Option<Probe>,
+    next_id: u32,
+    bursts: Vec<Burst>,
+    last: f64,
+    /// A burst is out whose outcome is not known.
+    pending: bool,
+    wait: f64,
+    failures: u32,
+    lossy: u32,
+    measured_once: bool,
+}
+
+impl Prober {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            started: false,
+            request: None,
+            next_id: 1,
+            bursts: Vec::new(),
+            last: f64::NEG_INFINITY,
+            pending: false,
+            wait: WAIT,
+            failures: 0,
+            lossy: 0,
+            measured_once: false,
+        }
+    }
+
+    /// With the first media.
+    pub fn start(&mut self, t: f64, rate: f64) {
+        if !self.started {
+            self.started = true;
+            self.ask(t, FIRST_FACTOR * rate, FIRST_DURATION, FIRST_SIZE);
+        }
+    }
+
+    fn largest(&self) -> f64 {
+        MOST * self.limits.max.bps() as f64
+    }
+
+    fn is_high_enough(&self, rate: f64) -> bool {
+        rate >= HIGH_ENOUGH * self.limits.max.bps() as f64
+    }
+
+    fn ask(&mut self, t: f64, rate: f64, duration: f64, packet_size: usize) {
+        let rate = rate.min(self.largest());
+        let bytes = (rate * duration / 8.0).max(f64::from(LEAST_PACKETS) * packet_size as f64);
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        let probe = Probe { id, rate, bytes: bytes as usize, packets: LEAST_PACKETS, packet_size };
+        self.request = Some(probe);
+        self.last = t;
+        self.pending = true;
+        if self.bursts.len() == KEPT_BURSTS {
+            self.bursts.remove(0);
+        }
+        self.bursts.push(Burst {
+            probe,
+            arrived: Vec::new(),
+            covered: 0,
+            covered_bytes: 0,
+            last_sequence: 0,
+        });
+    }
+
+    pub fn poll(&mut self) -> Option<Probe> {
+        self.request.take()
+    }
+
+    /// Probing soon after a cut was too much probing.
+    pub fn handle_cut(&mut self, t: f64) {
+        self.request = None;
+        if self.pending && t - self.last < 1.2 {
+            self.fail();
+        }
+        self.pending = false;
+    }
+
+    pub fn back_off(&mut self) {
+        self.wait = (self.wait * WAIT_GROWTH).min(MAX_WAIT);
+    }
+
+    fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.back_off();
+    }
+
+    /// The next probe need not wait.
+    pub fn hurry(&mut self) {
+        self.last = f64::NEG_INFINITY;
+    }
+
+    /// Asks for a probe where one is due.
+    #[allow(clippy::too_many_arguments)] // all of them numbers that only the controller has
+    pub fn schedule(
+        &mut self,
+        t: f64,
+        rate: f64,
+        rtt: f64,
+        cuts: u32,
+        since_cut: f64,
+        limited: bool,
+        measured: &Measurements,
+    ) {
+        let since = t - self.last;
+        if self.is_high_enough(rate) || self.request.is_some() || since < (rtt + 0.25).max(0.4) {
+            return;
+        }
+        let experienced = cuts > 0 || self.failures >= EARLY_FAILURES;
+        let wait = match (limited, experienced) {
+            (true, _) => LIMITED_WAIT,
+            (false, true) => self.wait,
+            (false, false) => (rtt + 0.2).max(0.5),
+        };
+        if since > wait && since_cut > self.wait.min(3.0).max(1.5) {
+            let factor = if self.failures < 2 { 2.0 } else { 1.5 };
+            let higher = (factor * rate).max(rate + 200_000.0);
+            let size = if rate > 600_000.0 { 1000 } else { 600 };
+            let duration = duration(higher, rate, measured);
+            self.ask(t, higher, duration, size);
+        }
+    }
+
+    /// Collects the packets of bursts; returns what a burst showed that is complete.
+    pub fn handle_reports(&mut self, reports: &[PacketReport], epoch: Instant) -> Option<Outcome> {
+        let mut newest = 0;
+        for report in reports {
+            newest = newest.max(report.sequence);
+            let Some(id) = report.probe else {
+                continue;
+            };
+            let Some(burst) = self.bursts.iter_mut().find(|burst| burst.probe.id == id) else {
+                continue;
+            };
+            burst.covered += 1;
+            burst.covered_bytes += report.size;
+            burst.last_sequence = burst.last_sequence.max(report.sequence);
+            if let Some(arrival) = report.arrival {
+                let departure = report.departure.saturating_duration_since(epoch);
+                let bits = 8.0 * report.size as f64;
+                let (sent, received) = (departure.as_secs_f64(), arrival.as_secs_f64());
+                burst.arrived.push((sent, received, bits));
+            }
+        }
+        let complete = |burst: &Burst| {
+            burst.covered >= burst.probe.packets
+                && (burst.covered_bytes >= burst.probe.bytes || newest > burst.last_sequence)
+        };
+        let place = self.bursts.iter().position(complete)?;
+        let burst = self.bursts.remove(place);
+        if burst.arrived.len() < (0.8 * f64::from(burst.covered)).ceil() as usize {
+            return Some(Outcome { rate: burst.probe.rate, result: None });
+        }
+        let received = received(burst.arrived)?;
+        Some(Outcome { rate: burst.probe.rate, result: Some(received) })
+    }
+}
+
+/// The rate at which a burst came through, unless it was not one any more.
+fn received(mut packets: Vec<(f64, f64, f64)>) -> Option<Received> {
+    packets.sort_by(|a, b| f64::total_cmp(&a.0, &b.0));
+    let (first, last) = (packets.first()?, packets.last()?);
+    let duration = last.0 - first.0;
+    let by_arrival = |a: &&(f64, f64, f64), b: &&(f64, f64, f64)| f64::total_cmp(&a.1, &b.1);
+    let (head, tail) = (packets.iter().min_by(by_arrival)?, packets.iter().max_by(by_arrival)?);
+    let spread = tail.1 - head.1;
+    let bits: f64 = packets.iter().map(|(_, _, bits)| bits).sum();
+    if packets.len() < 4 || duration <= 0.0 || spread <= 0.0 {
+        return None;
+    }
+    // A packet's size shows in the time after it where it is sent, before it where it is queued.
+    let sent_rate = (bits - last.2) / duration;
+    let rate = (bits - head.2.min(tail.2)) / spread;
+    if rate / sent_rate > MAX_RATIO {
+        return None;
+    }
+    let rate = if rate < FULL * sent_rate { 0.95 * rate } else { rate.min(sent_rate) };
+    Some(Received { rate, sent_rate, duration })
+}
+
+fn duration(probe_rate: f64, rate: f64, measured: &Measurements) -> f64 {
+    let most = DURATION_AT_RATE * rate.max(measured.acknowledged().unwrap_or(0.0)) / probe_rate;
+    (2.0 * measured.spread()).clamp(DURATION.0, DURATION.1).min(most).max(DURATION.0)
+}
+
+impl Controller {
+    /// A burst is through.
+    pub(super) fn handle_probe(&mut self, t: f64, outcome: Outcome) {
+        if self.drain.is_some() || self.competing.is_some() {
+            return;
+        }
+        let queue = self.measured.standing_queue();
+        let Some(received) = outcome.result else {
+            if queue < self.threshold(LOW_QUEUE) && self.prober.lossy < MAX_LOSSY {
+                self.prober.lossy += 1;
+                self.prober.ask(t, outcome.rate, DURATION.0, 1000);
+            }
+            return;
+        };
+        self.prober.lossy = 0;
+        let asked = outcome.rate.min(received.sent_rate);
+        let first = !std::mem::replace(&mut self.prober.measured_once, true);
+        if received.rate > SUCCESS * asked && queue < self.threshold(HIGH_QUEUE) {
+            self.probe_succeeded(t, outcome.rate, &received);
+            return;
+        }
+        let usable = SUCCESS * received.rate;
+        if usable > self.rate {
+            self.rate = usable.min(2.0 * self.rate);
+            self.capacity = Some((received.rate, t));
+        } else if first && received.rate < 0.9 * self.rate && queue > self.threshold(LOW_QUEUE) {
+            self.rate = usable;
+            self.capacity = Some((received.rate, t));
+        }
+        self.prober.pending = false;
+        self.prober.fail();
+        self.clamp();
+    }
+
+    fn probe_succeeded(&mut self, t: f64, asked: f64, received: &Received) {
+        let spread = self.measured.spread();
+        let smeared = spread > SMEAR && received.duration < 1.5 * spread;
+        let mut found = 0.95 * received.rate;
+        if smeared {
+            found = found.min(1.4 * self.rate);
+        }
+        if found > self.rate {
+            self.rate = found;
+            self.prober.wait = WAIT;
+            self.prober.failures = 0;
+            self.capacity = None;
+        }
+        self.prober.pending = false;
+        self.clamp();
+        if !self.prober.is_high_enough(self.rate) {
+            let next =
+                if smeared { 2.0 * self.rate } else { (2.0 * asked).min(2.2 * received.rate) };
+            let duration = duration(asked, self.rate, &self.measured);
+            self.prober.ask(t, next, duration, 1000);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::units::Bitrate;
+
+    const LIMITS: Limits = Limits {
+        min: Bitrate::from_kbps(60),
+        start: Bitrate::from_kbps(200),
+        max: Bitrate::from_kbps(3200),
+    };
+
+    /// Departure, arrival (ms) and size of each packet; `None`: lost.
+    type Packets<'a> = &'a [(f64, Option<f64>, usize)];
+
+    fn reports(begin: Instant, id: u32, packets: Packets<'_>) -> Vec<PacketReport> {
+        let at = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
+        let report = |(sequence, &(sent, arrival, size)): (usize, &(f64, Option<f64>, usize))| {
+            PacketReport {
+                sequence: sequence as u64 + 100,
+                size,
+                departure: begin + at(sent),
+                arrival: arrival.map(|ms| at(ms + 7000.0)),
+                probe: Some(id),
+            }
+        };
+        packets.iter().enumerate().map(report).collect()
+    }
+
+    /// A prober that has sent the first probe: 600 kbit/s, five packets of 500 bytes.
+    fn probing() -> (Prober, u32, Instant) {
+        let mut prober = Prober::new(LIMITS);
+        prober.start(0.0, 200_000.0);
+        let probe = prober.poll().expect("a probe");
+        assert_eq!((probe.rate, probe.bytes, probe.packets), (600_000.0, 2500, 5));
+        prober.start(1.0, 200_000.0);
+        assert_eq!(prober.poll(), None, "only one first probe");
+        (prober, probe.id, Instant::now())
+    }
+
+    fn kbps(outcome: Option<Outcome>) -> Option<f64> {
+        outcome.expect("complete").result.map(|received| received.rate / 1000.0)
+    }
+
+    /// Five packets that leave every 6.7 ms and arrive that far apart.
+    fn even(apart: f64) -> Vec<(f64, Option<f64>, usize)> {
+        let leaves = |n: usize| 6.667 * n as f64;
+        (0..5).map(|n| (leaves(n), Some(30.0 + apart * n as f64), 500)).collect()
+    }
+
+    #[test]
+    fn the_slower_of_sent_and_received_counts() {
+        let (mut prober, id, begin) = probing();
+        let found = kbps(prober.handle_reports(&reports(begin, id, &even(6.667)), begin));
+        assert!((found.expect("a rate") - 600.0).abs() < 2.0, "{found:?}");
+        let (mut prober, id, begin) = probing();
+        let found = kbps(prober.handle_reports(&reports(begin, id, &even(20.0)), begin));
+        // 2000 bytes in 80 ms, less a margin for what is full.
+        assert!((found.expect("a rate") - 190.0).abs() < 2.0, "{found:?}");
+        let (mut prober, id, begin) = probing();
+        let found = kbps(prober.handle_reports(&reports(begin, id, &even(4.0)), begin));
+        assert!((found.expect("a rate") - 600.0).abs() < 2.0, "clumped a little: {found:?}");
+    }
+
+    #[test]
+    fn clumped_arrivals_are_no_result() {
+        let (mut prober, id, begin) = probing();
+        assert!(prober.handle_reports(&reports(begin, id, &even(1.0)), begin).is_none());
+        let (mut prober, id, begin) = probing();
+        assert!(prober.handle_reports(&reports(begin, id, &even(0.0)), begin).is_none());
+    }
+
+    #[test]
+    fn unequal_sizes_do_not_bias_the_result() {
+        // A large first packet, paid for at 600 kbit/s, and a small last one.
+        let sizes = [1200, 300, 600, 900, 100];
+        let (mut sent, mut through, mut packets) = (0.0, 0.0_f64, Vec::new());
+        for size in sizes {
+            // A bottleneck of 400 kbit/s.
+            through = through.max(sent) + 8.0 * size as f64 / 400.0;
+            packets.push((sent, Some(through + 30.0), size));
+            sent += 8.0 * size as f64 / 600.0;
+        }
+        let (mut prober, id, begin) = probing();
+        let found = kbps(prober.handle_reports(&reports(begin, id, &packets), begin));
+        let found = found.expect("a rate");
+        assert!((0.75 * 400.0..=600.0).contains(&found), "{found}");
+        // Without a bottleneck it is what was sent.
+        let free: Vec<_> =
+            packets.iter().map(|&(at, _, size)| (at, Some(at + 30.0), size)).collect();
+        let (mut prober, id, begin) = probing();
+        let found = kbps(prober.handle_reports(&reports(begin, id, &free), begin));
+        assert!((found.expect("a rate") - 600.0).abs() < 5.0, "{found:?}");
+    }
+
+    #[test]
+    fn a_probe_split_across_reports_is_one() {
+        let (mut prober, id, begin) = probing();
+        let all = reports(begin, id, &even(6.667));
+        assert!(prober.handle_reports(&all[..2], begin).is_none());
+        assert!(prober.handle_reports(&all[2..4], begin).is_none());
+        let found = kbps(prober.handle_reports(&all[4..], begin));
+        assert!((found.expect("a rate") - 600.0).abs() < 2.0);
+        assert!(prober.handle_reports(&all, begin).is_none(), "not again");
+    }
+
+    #[test]
+    fn a_fifth_may_be_lost_and_no_more() {
+        let mut packets = even(6.667);
+        packets[2].1 = None;
+        let (mut prober, id, begin) = probing();
+        assert!(kbps(prober.handle_reports(&reports(begin, id, &packets), begin)).is_some());
+        packets[3].1 = None;
+        let (mut prober, id, begin) = probing();
+        assert!(kbps(prober.handle_reports(&reports(begin, id, &packets), begin)).is_none());
+    }
+
+    #[test]
+    fn failures_lengthen_the_wait_to_a_limit() {
+        let mut prober = Prober::new(LIMITS);
+        (0..20).for_each(|_| prober.fail());
+        assert_eq!(prober.wait, MAX_WAIT);
+        assert!(MAX_WAIT <= 6.0, "longer misses a rise that is to be found within 8 s");
+    }
+}

@@ -1,0 +1,515 @@
+//! Everything between numbering and the wire, in one place of the chain: pacing, retransmission,
+//! transport-wide numbers, congestion control. The stock parts for these were measured unfit, or
+//! leave retransmissions unnumbered and unbounded. The rules are in [`crate::rtp::sender`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::rtcp::receiver_report::ReceiverReport;
+use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtc::sansio::Protocol;
+use rtc::shared::TransportContext;
+use rtc::shared::error::Error;
+use rtc::shared::marshal::MarshalSize;
+
+use super::feedback::Reader;
+use crate::congestion::Limits;
+use crate::peer::outlet::Flow;
+use crate::rtp::circuit_breaker::{CircuitBreaker, Verdict};
+use crate::rtp::pacer::Class;
+use crate::rtp::sender::{Agreed, Kind, Outgoing, Sender, Sent};
+use crate::stats::{Counters, Sending};
+use crate::units::Bitrate;
+
+type RtpPacket = rtc::rtp::Packet;
+
+/// What the controller may choose between, for audio and video of one call. The start is what even
+/// the narrowest link carries; a probe tells within the first tenths of a second what more there is.
+pub(in crate::peer) const LIMITS: Limits = Limits {
+    min: Bitrate::from_kbps(60),
+    start: Bitrate::from_kbps(200),
+    max: Bitrate::from_kbps(3_200),
+};
+
+/// Added to an RTP packet on its way: the transport-wide number (8), SRTP's tag (10), UDP and
+/// IPv4 (28).
+const ADDED: usize = 46;
+
+/// A NACK asks for no more packets than this; there are 17 in a pair, and the message is finite.
+const MAX_ASKED: usize = 1024;
+
+struct Stream {
+    class: Class,
+    /// Id of the header extension with the transport-wide number.
+    extension: Option<u8>,
+    /// SSRC and payload type of retransmissions.
+    rtx: Option<(u32, u8)>,
+}
+
+/// Paces, numbers, repeats, and adapts to what comes back.
+pub(in crate::peer) struct SendSide {
+    sender: Sender<RtpPacket>,
+    breaker: CircuitBreaker,
+    feedback: Reader,
+    counters: Arc<Counters>,
+    flow: Arc<Flow>,
+    video_ssrc: u32,
+    /// Of repairs made ahead, which nobody negotiates.
+    fec_ssrc: u32,
+    streams: HashMap<u32, Stream>,
+    rtx_sequence_number: u16,
+    /// The time as last told.
+    now: Instant,
+    read: VecDeque<TaggedPacket>,
+    write: VecDeque<TaggedPacket>,
+}
+
+impl SendSide {
+    pub(in crate::peer) fn new(
+        now: Instant,
+        counters: Arc<Counters>,
+        flow: Arc<Flow>,
+        video_ssrc: u32,
+        fec_ssrc: u32,
+    ) -> Self {
+        let mut new = Self {
+            sender: Sender::new(now, LIMITS),
+            breaker: CircuitBreaker::new(),
+            feedback: Reader::default(),
+            counters,
+            flow,
+            video_ssrc,
+            fec_ssrc,
+            streams: HashMap::new(),
+            rtx_sequence_number: rand::random::<u16>() >> 1,
+            now,
+            read: VecDeque::new(),
+            write: VecDeque::new(),
+        };
+        new.publish(now);
+        new
+    }
+
+    fn push(&mut self, packet: RtpPacket) -> Option<RtpPacket> {
+        let Some(stream) = self.streams.get(&packet.header.ssrc) else {
+            return Some(packet); // not ours to pace
+        };
+        let bytes = packet.marshal_size() + ADDED;
+        let is_video = packet.header.ssrc == self.video_ssrc;
+        self.sender.push(Outgoing {
+            class: stream.class,
+            number: is_video.then_some(packet.header.sequence_number),
+            bytes,
+            overhead: bytes - packet.payload.len(),
+            packet,
+        });
+        if is_video {
+            self.flow.note_entered();
+        }
+        None
+    }
+
+    /// Lets out what may leave, and tells the others how things stand.
+    fn pump(&mut self, now: Instant) {
+        self.now = now;
+        self.sender.set_upstream(self.flow.upstream());
+        let verdict = self.breaker.verdict(now);
+        self.sender.set_limit(match verdict {
+            Verdict::Limited(limit) => Some(limit),
+            Verdict::Closed | Verdict::Open => None,
+        });
+        if self.sender.take_flush() {
+            self.flow.flush();
+            self.counters.request_key_frame();
+        }
+        while let Some(sent) = self.sender.poll(now) {
+            if let Some(packet) = self.finish(now, sent) {
+                self.write.push_back(TaggedPacket {
+                    now,
+                    transport: TransportContext::default(),
+                    message: AttributedPacket::new(Packet::Rtp(packet)),
+                });
+            }
+        }
+        self.publish(now);
+    }
+
+    /// The packet as it goes to the wire.
+    fn finish(&mut self, now: Instant, sent: Sent<RtpPacket>) -> Option<RtpPacket> {
+        let stream = self.streams.get(&sent.packet.header.ssrc)?;
+        let mut packet = match (sent.kind, stream.rtx) {
+            (Kind::First, _) | (Kind::Repair, None) => sent.packet,
+            (Kind::Repair | Kind::Padding, Some((ssrc, payload_type))) => {
+                let number = self.rtx_sequence_number;
+                self.rtx_sequence_number = number.wrapping_add(1);
+                retransmission(&sent.packet, ssrc, payload_type, number)
+            }
+            (Kind::Padding, None) => return None,
+        };
+        if sent.kind == Kind::First && packet.header.ssrc == self.video_ssrc {
+            self.breaker.handle_sent(now, packet.payload.len());
+        }
+        if let Some(id) = stream.extension {
+            let number = Bytes::copy_from_slice(&sent.number.to_be_bytes());
+            if let Err(error) = packet.header.set_extension(id, number) {
+                tracing::debug!(%error, "a packet without its transport-wide number");
+            }
+        }
+        Some(packet)
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let open = self.breaker.verdict(now) == Verdict::Open;
+        self.flow.set_queued(self.sender.backlog());
+        self.counters.set_sending(Sending {
+            target: self.sender.target(),
+            video: self.sender.video_budget(),
+            pace: self.sender.pacing_rate(),
+            may_encode: !open && self.sender.may_encode(now),
+            queue: self.sender.queue(),
+            state: self.sender.state(),
+        });
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, packet: &dyn rtc::rtcp::Packet) {
+        let any = packet.as_any();
+        if let Some(message) = any.downcast_ref::<TransportLayerCc>() {
+            let statuses = self.feedback.read(message);
+            self.sender.handle_feedback(now, message.base_sequence_number, statuses);
+        } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+            if nack.media_ssrc == self.video_ssrc {
+                let numbers = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+                let repaired = self.sender.handle_nack(now, numbers.take(MAX_ASKED));
+                self.counters.add_retransmitted_out(repaired as u64);
+            }
+        } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+            self.handle_reports(now, &report.reports);
+        } else if let Some(report) = any.downcast_ref::<SenderReport>() {
+            self.handle_reports(now, &report.reports);
+        }
+    }
+
+    fn handle_reports(&mut self, now: Instant, reports: &[ReceptionReport]) {
+        for report in reports.iter().filter(|report| report.ssrc == self.video_ssrc) {
+            let (lost, highest) = (report.fraction_lost, report.last_sequence_number);
+            self.breaker.handle_report(now, lost, highest, self.counters.rtt());
+        }
+    }
+
+    fn agree(&mut self) {
+        let video = self.streams.get(&self.video_ssrc);
+        self.sender.set_agreed(Agreed {
+            feedback: video.is_some_and(|stream| stream.extension.is_some()),
+            rtx: video.is_some_and(|stream| stream.rtx.is_some()),
+        });
+    }
+}
+
+/// RFC 4588 section 4: a stream and numbers of its own, the original number first.
+fn retransmission(packet: &RtpPacket, ssrc: u32, payload_type: u8, number: u16) -> RtpPacket {
+    let mut payload = Vec::with_capacity(packet.payload.len() + 2);
+    payload.extend_from_slice(&packet.header.sequence_number.to_be_bytes());
+    payload.extend_from_slice(&packet.payload);
+    let mut again = RtpPacket::default();
+    again.header.version = 2;
+    again.header.marker = packet.header.marker;
+    again.header.payload_type = payload_type;
+    again.header.sequence_number = number;
+    again.header.timestamp = packet.header.timestamp;
+    again.header.ssrc = ssrc;
+    again.payload = payload.into();
+    again
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for SendSide {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &msg.message.packet {
+            for packet in packets {
+                self.handle_rtcp(msg.now, packet.as_ref());
+            }
+            self.pump(msg.now);
+        }
+        self.read.push_back(msg);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.read.pop_front()
+    }
+
+    fn handle_write(&mut self, mut msg: TaggedPacket) -> Result<(), Error> {
+        match msg.message.packet {
+            Packet::Rtp(packet) => {
+                if let Some(packet) = self.push(packet) {
+                    msg.message.packet = Packet::Rtp(packet);
+                    self.write.push_back(msg);
+                } else {
+                    self.pump(msg.now);
+                }
+            }
+            _ => self.write.push_back(msg), // RTCP is small, and worth something only fresh
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.write.pop_front()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.sender.handle_timeout(now);
+        self.breaker.handle_timeout(now);
+        self.pump(now);
+        Ok(())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        let breaker = self.breaker.poll_timeout();
+        self.sender.poll_timeout(self.now).into_iter().chain(breaker).min()
+    }
+}
+
+impl Interceptor for SendSide {
+    fn bind_local_stream(&mut self, info: &StreamInfo) {
+        let uri = rtc::sdp::extmap::TRANSPORT_CC_URI;
+        let extension = info.rtp_header_extensions.iter().find(|extension| extension.uri == uri);
+        let feedback = info.rtcp_feedback.iter().any(|fb| fb.typ == "transport-cc");
+        let extension = extension
+            .filter(|_| feedback)
+            .and_then(|extension| u8::try_from(extension.id).ok())
+            .filter(|id| *id != 0);
+        let audio = info.mime_type.to_ascii_lowercase().starts_with("audio/");
+        let class = if audio { Class::Audio } else { Class::Video };
+        let rtx = info.ssrc_rtx.zip(info.payload_type_rtx);
+        self.streams.insert(info.ssrc, Stream { class, extension, rtx });
+        if info.ssrc == self.video_ssrc {
+            let repairs = Stream { class: Class::Repair, extension, rtx: None };
+            self.streams.insert(self.fec_ssrc, repairs);
+        }
+        self.agree();
+    }
+
+    fn unbind_local_stream(&mut self, info: &StreamInfo) {
+        self.streams.remove(&info.ssrc);
+        if info.ssrc == self.video_ssrc {
+            self.streams.remove(&self.fec_ssrc);
+        }
+        self.agree();
+    }
+
+    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use rtc::interceptor::{RTCPFeedback, RTPHeaderExtension};
+    use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
+        PacketStatusChunk, RecvDelta, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc,
+    };
+    use rtc::rtcp::transport_feedbacks::transport_layer_nack::NackPair;
+
+    const MS: Duration = Duration::from_millis(1);
+    const VIDEO: u32 = 7;
+    const RTX: u32 = 8;
+    const AUDIO: u32 = 9;
+    const FEC: u32 = 10;
+    const EXTENSION: u8 = 3;
+
+    fn stream(ssrc: u32, mime_type: &str, rtx: Option<u32>) -> StreamInfo {
+        StreamInfo {
+            ssrc,
+            ssrc_rtx: rtx,
+            payload_type_rtx: rtx.map(|_| 103),
+            mime_type: mime_type.to_owned(),
+            rtcp_feedback: vec![RTCPFeedback {
+                typ: "transport-cc".to_owned(),
+                parameter: String::new(),
+            }],
+            rtp_header_extensions: vec![RTPHeaderExtension {
+                uri: rtc::sdp::extmap::TRANSPORT_CC_URI.to_owned(),
+                id: u16::from(EXTENSION),
+            }],
+            ..StreamInfo::default()
+        }
+    }
+
+    fn side(rtx: Option<u32>) -> (SendSide, Arc<Counters>, Arc<Flow>, Instant) {
+        let (counters, flow, now) =
+            (Arc::new(Counters::new()), Arc::<Flow>::default(), Instant::now());
+        let mut side = SendSide::new(now, Arc::clone(&counters), Arc::clone(&flow), VIDEO, FEC);
+        side.bind_local_stream(&stream(VIDEO, "video/H264", rtx));
+        side.bind_local_stream(&stream(AUDIO, "audio/opus", None));
+        (side, counters, flow, now)
+    }
+
+    fn write(side: &mut SendSide, now: Instant, ssrc: u32, number: u16, bytes: usize) {
+        let mut packet = RtpPacket::default();
+        packet.header.version = 2;
+        packet.header.ssrc = ssrc;
+        packet.header.sequence_number = number;
+        packet.payload = vec![number as u8; bytes].into();
+        let message = AttributedPacket::new(Packet::Rtp(packet));
+        let transport = TransportContext::default();
+        side.handle_write(TaggedPacket { now, transport, message }).expect("taken");
+    }
+
+    fn read(side: &mut SendSide, now: Instant, packet: Box<dyn rtc::rtcp::Packet>) {
+        let message = AttributedPacket::new(Packet::Rtcp(vec![packet]));
+        let transport = TransportContext::default();
+        side.handle_read(TaggedPacket { now, transport, message }).expect("taken");
+    }
+
+    /// What leaves until then, with when.
+    fn run(side: &mut SendSide, from: Instant, length: Duration) -> Vec<(Duration, RtpPacket)> {
+        let mut left = Vec::new();
+        let mut now = from;
+        loop {
+            while let Some(message) = side.poll_write() {
+                if let Packet::Rtp(packet) = message.message.packet {
+                    left.push((now - from, packet));
+                }
+            }
+            let next = side.poll_timeout().map_or(from + length, |due| due.max(now + MS / 4));
+            if next >= from + length {
+                return left;
+            }
+            now = next;
+            side.handle_timeout(now).expect("no error");
+        }
+    }
+
+    fn transport_number(packet: &RtpPacket) -> u16 {
+        let extension = packet.header.get_extension(EXTENSION).expect("numbered");
+        u16::from_be_bytes([extension[0], extension[1]])
+    }
+
+    fn nack(numbers: impl IntoIterator<Item = u16>) -> Box<TransportLayerNack> {
+        let nacks = numbers.into_iter().map(NackPair::new).collect();
+        Box::new(TransportLayerNack { sender_ssrc: 1, media_ssrc: VIDEO, nacks })
+    }
+
+    #[test]
+    fn packets_are_paced_sound_first_and_numbered_as_they_leave() {
+        let (mut side, counters, flow, now) = side(None);
+        for number in 0..6 {
+            write(&mut side, now, VIDEO, 100 + number, 1100);
+        }
+        write(&mut side, now, AUDIO, 5, 100);
+        assert!(flow.queued() > 4000, "{}", flow.queued());
+        let left = run(&mut side, now, 1000 * MS);
+        let ssrcs: Vec<u32> = left.iter().map(|(_, packet)| packet.header.ssrc).collect();
+        assert_eq!(ssrcs, [VIDEO, AUDIO, VIDEO, VIDEO, VIDEO, VIDEO, VIDEO]);
+        let numbers: Vec<u16> = left.iter().map(|(_, packet)| transport_number(packet)).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+        // The rest of it at the start's pace, 250 kbit/s, after a probe of 600.
+        let last = left.last().expect("packets").0;
+        assert!((100 * MS..260 * MS).contains(&last), "{last:?}");
+        assert_eq!(flow.queued(), 0);
+        assert_eq!(counters.sending().expect("known").target, LIMITS.start);
+    }
+
+    #[test]
+    fn repairs_are_wrapped_numbered_and_bounded_under_a_flood() {
+        let (mut side, counters, _, now) = side(Some(RTX));
+        write(&mut side, now, VIDEO, 100, 900);
+        write(&mut side, now, VIDEO, 101, 900);
+        let first = run(&mut side, now, 500 * MS);
+        let media = |packet: &RtpPacket| packet.header.ssrc == VIDEO;
+        assert_eq!(first.iter().filter(|(_, packet)| media(packet)).count(), 2);
+        let mut repairs = Vec::new();
+        for step in 0..1000_u32 {
+            let now = now + 500 * MS + step * MS;
+            read(&mut side, now, nack((0..200).map(|n| 90 + n)));
+            read(&mut side, now, nack([101, 101, 101]));
+            repairs.extend(run(&mut side, now, MS));
+        }
+        // Two packets in a second, each at most every 100 ms, and 25 % of 200 kbit/s in all.
+        assert!((4..=20).contains(&repairs.len()), "{}", repairs.len());
+        let bytes: usize = repairs.iter().map(|(_, packet)| packet.payload.len()).sum();
+        assert!(bytes < 13_000, "{bytes}");
+        for (_, packet) in &repairs {
+            assert_eq!((packet.header.ssrc, packet.header.payload_type), (RTX, 103));
+            assert!(matches!(packet.payload[..], [0, 100 | 101, ..]));
+            transport_number(packet);
+        }
+        let mut counted = 0;
+        counters.video_out(|flow| counted = flow.retransmitted);
+        assert!(counted.abs_diff(repairs.len() as u64) <= 2);
+    }
+
+    #[test]
+    fn padding_of_probes_is_retransmission_and_absent_without_rtx() {
+        for rtx in [None, Some(RTX)] {
+            let (mut side, _, _, now) = side(rtx);
+            write(&mut side, now, VIDEO, 100, 450);
+            let left = run(&mut side, now, 100 * MS);
+            let padding: Vec<_> = left.iter().filter(|(_, p)| p.header.ssrc == RTX).collect();
+            assert_eq!(left.len() - padding.len(), 1);
+            assert_eq!(padding.len(), if rtx.is_some() { 4 } else { 0 });
+            let numbers: Vec<u16> = padding.iter().map(|(_, p)| p.header.sequence_number).collect();
+            assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
+        }
+    }
+
+    #[test]
+    fn feedback_raises_the_rate_by_the_probe() {
+        let (mut side, counters, _, now) = side(Some(RTX));
+        (0..4).for_each(|number| write(&mut side, now, VIDEO, number, 1100));
+        let left = run(&mut side, now, 300 * MS);
+        let mut before = Duration::ZERO;
+        let deltas = left.iter().map(|(at, _)| {
+            let delta = (*at - before).as_micros() as i64;
+            before = *at;
+            RecvDelta { type_tcc_packet: SymbolTypeTcc::PacketReceivedSmallDelta, delta }
+        });
+        let feedback = TransportLayerCc {
+            base_sequence_number: 0,
+            packet_status_count: left.len() as u16,
+            reference_time: 77,
+            packet_chunks: vec![PacketStatusChunk::RunLengthChunk(RunLengthChunk {
+                type_tcc: StatusChunkTypeTcc::RunLengthChunk,
+                packet_status_symbol: SymbolTypeTcc::PacketReceivedSmallDelta,
+                run_length: left.len() as u16,
+            })],
+            recv_deltas: deltas.collect(),
+            ..TransportLayerCc::default()
+        };
+        read(&mut side, now + 300 * MS, Box::new(feedback));
+        let target = counters.sending().expect("known").target.kbps();
+        assert!((500.0..620.0).contains(&target), "{target}");
+    }
+
+    #[test]
+    fn video_that_does_not_arrive_is_stopped() {
+        let (mut side, counters, _, mut now) = side(None);
+        for second in 0..5_u16 {
+            write(&mut side, now, VIDEO, second, 1000);
+            run(&mut side, now, 100 * MS);
+            now += Duration::from_secs(1);
+            let report =
+                ReceptionReport { ssrc: VIDEO, last_sequence_number: 7, ..Default::default() };
+            read(
+                &mut side,
+                now,
+                Box::new(ReceiverReport { reports: vec![report], ..Default::default() }),
+            );
+        }
+        assert!(!counters.sending().expect("known").may_encode);
+    }
+}
