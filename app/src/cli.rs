@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use visavis_media::sound::processing::Processing;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::{DeviceSelector, VideoSourceSpec};
 use visavis_signaling::cli::ServeArgs;
@@ -79,6 +80,15 @@ pub struct CallArgs {
     /// so many numbered pictures as it is shown.
     #[arg(long, value_name = "SINK", value_parser = video_sink, requires = "headless")]
     pub video_sink: Option<VideoSinkSpec>,
+    /// Take the speaker's sound out of the microphone's [default: as in the window's settings, on].
+    #[arg(long, value_name = "on|off")]
+    pub echo_cancel: Option<Switch>,
+    /// Lower the noise behind the voice [default: likewise].
+    #[arg(long, value_name = "on|off")]
+    pub noise_suppression: Option<Switch>,
+    /// Bring the voice to the usual loudness [default: likewise].
+    #[arg(long, value_name = "on|off")]
+    pub auto_gain: Option<Switch>,
     /// Write when each picture passed each station, as CSV.
     #[arg(long, value_name = "FILE")]
     pub frame_log: Option<PathBuf>,
@@ -106,6 +116,27 @@ pub struct CallArgs {
     /// Which paths to the other person may be used; relay hides this machine's addresses from them.
     #[arg(long, value_name = "all|relay", default_value = "all")]
     pub ice: IcePolicy,
+}
+
+impl CallArgs {
+    /// What is done to the microphone's sound: as `usual`, but for what was asked for.
+    pub fn processing(&self, usual: Processing) -> Processing {
+        let choose = |asked: Option<Switch>, usual| asked.map_or(usual, |on| on == Switch::On);
+        Processing {
+            echo_cancel: choose(self.echo_cancel, usual.echo_cancel),
+            noise_suppression: choose(self.noise_suppression, usual.noise_suppression),
+            auto_gain: choose(self.auto_gain, usual.auto_gain),
+        }
+    }
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// Where received pictures go in a headless run.
@@ -218,6 +249,15 @@ mod tests {
         let logi = DeviceSelector::Name("Logi".to_owned());
         assert_eq!(args.video_source, Some(VideoSourceSpec::Camera(logi)));
         assert_eq!(args.audio_sink, Some(AudioSinkSpec::Speaker(DeviceSelector::Default)));
+    }
+
+    #[test]
+    fn each_part_of_the_sound_processing_can_be_switched() {
+        let args = call(&["tea", "--echo-cancel", "off", "--auto-gain", "on"]).expect("valid");
+        let usual = Processing { auto_gain: false, ..Processing::default() };
+        let wanted = Processing { echo_cancel: false, noise_suppression: true, auto_gain: true };
+        assert_eq!(args.processing(usual), wanted);
+        assert!(call(&["tea", "--noise-suppression", "loud"]).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use visavis_media::frame_log::FrameLog;
 use visavis_media::local::{LocalEvent, LocalMedia};
 use visavis_media::peer::PeerEvent;
 use visavis_media::session::Session;
+use visavis_media::sound::processing::Processing;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
 use visavis_signaling::client::Trouble;
@@ -47,6 +48,8 @@ pub struct EngineOptions {
     pub settings: Option<SettingsFile>,
     /// What is remembered.
     pub remembered: Settings,
+    /// What is done to the microphone's sound, where the command line chose otherwise.
+    pub processing: Option<Processing>,
     /// What to tell the user first.
     pub warning: Option<String>,
     /// Where the window finds pictures; none: pictures end in the sink of a headless run.
@@ -164,11 +167,16 @@ pub struct Engine {
     line_updates: mpsc::Sender<(u64, ClientUpdate)>,
     from_line: mpsc::Receiver<(u64, ClientUpdate)>,
     settle_by: Option<Instant>,
+    /// The devices are being listed.
+    listing: bool,
     quit: bool,
 }
 
 /// A camera that takes longer comes later; the call does not wait for it.
 const SETTLE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often to look for devices that were plugged in or out.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Updates of the server that wait for the engine.
 const LINE_UPDATES: usize = 16;
@@ -187,6 +195,7 @@ impl Engine {
                 let _ = local_events.send(Event::Local(event));
             }),
         ));
+        local.set_processing(options.processing.unwrap_or(options.remembered.processing));
         let mut this = Self {
             call: Call::new(rand::random()),
             devices: Devices::new(options.sources, &options.remembered, options.preview),
@@ -224,6 +233,7 @@ impl Engine {
             line_updates,
             from_line,
             settle_by: None,
+            listing: false,
             quit: false,
         };
         if let Some(warning) = options.warning {
@@ -245,6 +255,8 @@ impl Engine {
         self.publish();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !self.quit {
             let metering = self.devices.metering(self.call.phase());
             let deadline = self.deadline();
@@ -262,6 +274,7 @@ impl Engine {
                 Some(_) = self.leaving.join_next() => {}
                 () = sleep_until(deadline) => self.deadline_passed().await,
                 _ = second.tick(), if self.stats.is_some() => self.write_statistics(),
+                _ = look.tick(), if self.devices.watching() => self.list_devices(),
                 () = tokio::time::sleep(Duration::from_millis(80)), if metering => {
                     self.snapshot.microphone_dbfs = self.local.microphone_dbfs();
                 }
@@ -312,6 +325,11 @@ impl Engine {
             Command::ChooseSpeaker(id) => {
                 self.settings.speaker.clone_from(&id);
                 self.devices.choose_speaker(&self.local, id);
+                self.save();
+            }
+            Command::SetProcessing(processing) => {
+                self.settings.processing = processing;
+                self.local.set_processing(processing);
                 self.save();
             }
             Command::SetName(name) => {
@@ -406,7 +424,13 @@ impl Engine {
                     tracing::debug!(%error, "asking for the seat again");
                 }
             }
-            Event::Devices(list) => self.snapshot.devices = Arc::new(list),
+            Event::Devices(list) => {
+                self.listing = false;
+                self.devices.handle_list(&self.local, &self.snapshot.devices, &list);
+                if *self.snapshot.devices != list {
+                    self.snapshot.devices = Arc::new(list);
+                }
+            }
             Event::Pair(id, pair) => {
                 if self.session.as_ref().is_some_and(|(current, _)| *current == id) {
                     self.pair = pair;
@@ -416,7 +440,11 @@ impl Engine {
     }
 
     async fn local_event(&mut self, event: LocalEvent) {
-        if let Some(fault) = self.devices.handle(event) {
+        let fault = self.devices.handle(&self.local, event);
+        if let Some(news) = self.devices.take_news() {
+            self.tell(news);
+        }
+        if let Some(fault) = fault {
             let sentence = fault.error.sentence(Language::English);
             let _ = self.reports.send(Report::Device { sentence, asked: fault.asked });
             // In the lobby the place of the picture says it.
@@ -563,7 +591,11 @@ impl Engine {
         let _ = self.reports.send(Report::Told(news));
     }
 
-    fn list_devices(&self) {
+    fn list_devices(&mut self) {
+        // One that does not come back is followed by no other.
+        if std::mem::replace(&mut self.listing, true) {
+            return;
+        }
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             let _ = events.send(Event::Devices(visavis_media::devices::list()));

@@ -41,6 +41,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     };
     let (reports, mut incoming) = mpsc::unbounded_channel();
     let (commands, receiver) = mpsc::unbounded_channel();
+    let processing = Some(args.processing(Settings::default().processing));
     let engine = Engine::new(
         EngineOptions {
             sources: Sources {
@@ -51,6 +52,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
             },
             settings: None,
             remembered: Settings::default(),
+            processing,
             warning: None,
             pictures: None,
             shown: Arc::new(Shown::new(Arc::clone(&log)).with_samples(samples)),

@@ -27,6 +27,10 @@ pub enum News {
     PeerRefused(String),
     /// Nothing can be set up at our end.
     SetupFailed(String),
+    /// The microphone in use went away, and this one is used instead.
+    MicrophoneInstead(String),
+    /// The speaker in use went away, and this one is used instead.
+    SpeakerInstead(String),
     /// From the server, for people.
     Server(String),
 }
@@ -34,7 +38,14 @@ pub enum News {
 impl News {
     /// Whether something went wrong, or it is just news.
     pub fn is_error(&self) -> bool {
-        !matches!(self, Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_))
+        !matches!(
+            self,
+            Self::PeerLeft(_)
+                | Self::PeerLost(_)
+                | Self::MicrophoneInstead(_)
+                | Self::SpeakerInstead(_)
+                | Self::Server(_)
+        )
     }
 
     /// The sentence.
@@ -68,6 +79,8 @@ impl News {
             Self::SetupFailed(reason) => {
                 format!("The call cannot be set up here: {reason}. Trying again.")
             }
+            Self::MicrophoneInstead(name) => format!("The microphone is now \"{name}\"."),
+            Self::SpeakerInstead(name) => format!("The speaker is now \"{name}\"."),
             Self::Server(message) => message.clone(),
         }
     }
@@ -84,6 +97,8 @@ impl News {
             Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),
             Self::PeerRefused(reason) => format!("无法使用对方程序发来的数据：{reason}"),
             Self::SetupFailed(reason) => format!("本机无法建立通话：{reason}。正在重试。"),
+            Self::MicrophoneInstead(name) => format!("现在使用麦克风“{name}”。"),
+            Self::SpeakerInstead(name) => format!("现在使用扬声器“{name}”。"),
             Self::Server(message) => message.clone(),
         }
     }

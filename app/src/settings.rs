@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use visavis_media::sound::processing::Processing;
 use visavis_signaling::Fingerprint;
 
 use crate::text::Language;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub camera_on: bool,
     /// Whether the microphone is wanted on.
     pub microphone_on: bool,
+    /// What is done to the microphone's sound.
+    pub processing: Processing,
     /// The rooms visited last, newest first, at most [`ROOMS_KEPT`].
     pub rooms: Vec<RecentRoom>,
     /// The server last used with a bare room name.
@@ -61,6 +64,7 @@ impl Default for Settings {
             speaker: None,
             camera_on: true,
             microphone_on: true,
+            processing: Processing::default(),
             rooms: Vec::new(),
             server: None,
             trusted: BTreeMap::new(),

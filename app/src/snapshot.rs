@@ -7,6 +7,7 @@ use std::time::Instant;
 use visavis_media::devices::DeviceList;
 use visavis_media::frame::Frame;
 use visavis_media::slot::{Slot, WakeHook};
+use visavis_media::sound::processing::Processing;
 use visavis_signaling::Fingerprint;
 
 use crate::settings::Settings;
@@ -267,6 +268,8 @@ pub enum Command {
     ChooseMicrophone(Option<String>),
     /// Use this speaker (its id), from now on.
     ChooseSpeaker(Option<String>),
+    /// What is done to the microphone's sound, from now on.
+    SetProcessing(Processing),
     /// The name that the other person sees.
     SetName(String),
     /// The language of the window; `None`: the system's.

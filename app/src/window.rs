@@ -49,6 +49,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
                 sink: call.and_then(|call| call.audio_sink.clone()),
             },
             settings: file,
+            processing: call.map(|call| call.processing(remembered.processing)),
             remembered,
             warning,
             pictures: Some(pictures.clone()),

@@ -15,6 +15,7 @@ mod steps;
 mod trace;
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 use goals::{Way, verdicts};
@@ -36,9 +37,14 @@ fn a_delay_counts_from_the_newest_capture_of_the_same_number() {
     let captured = captured(30, 10);
     // The 25th picture, which carries a 5 like the 5th and the 15th, 90 ms later; and one without a strip.
     let at = captured[25].0 + 90_000;
-    assert_eq!(delays(&captured, &[(at, Some(5)), (at, None)]), [(at, Some(90.0)), (at, None)]);
+    let period = Duration::from_micros(10 * STEP);
+    let late = |shown: &[(Us, Option<u32>)]| delays(&captured, shown, period);
+    assert_eq!(late(&[(at, Some(5)), (at, None)]), [(at, Some(90.0)), (at, None)]);
     // Shown before it was ever captured: another clip, or a wrong clock.
-    assert_eq!(delays(&captured, &[(0, Some(5)), (at, Some(77))]), [(0, None), (at, None)]);
+    assert_eq!(late(&[(0, Some(5)), (at, Some(77))]), [(0, None), (at, None)]);
+    // The capture of this one was not seen; the one of the round before is not meant.
+    let next = captured[25].0 + 10 * STEP + 1;
+    assert_eq!(late(&[(next, Some(5))]), [(next, None)]);
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn figures_come_from_the_measured_time_alone() {
         ],
         ..Trace::default()
     };
-    let figures = figures(&sender, &receiver, window);
+    let figures = figures(&sender, &receiver, window, Duration::from_secs(5));
     assert_eq!((figures.p50_ms, figures.p95_ms), (Some(40.0), Some(40.0)));
     assert!((figures.fps - 30.0).abs() < 0.3, "{}", figures.fps);
     assert_eq!((figures.width, figures.height), (640, 360));
@@ -218,7 +224,6 @@ fn a_call_has_followed_when_its_delay_stays_low_for_a_second() {
 
 #[test]
 fn a_step_is_judged_by_freeze_delay_and_rate() {
-    use std::time::Duration;
     let window = Window { begin: 0, end: 30_000_000 };
     let rate = |second: usize| if second < 14 { 300.0 } else { 2000.0 };
     let second =

@@ -96,13 +96,13 @@ fn has_every_figure(line: &Value) -> Result<()> {
         names.sort();
         names
     };
-    let video = "codec width height fps kbps frames dropped key_frames lost retransmitted freezes \
+    let video = "codec width height fps kbps frames dropped key_frames lost retransmitted recovered freezes \
                  frozen_ms";
-    let audio = "kbps lost jitter_ms buffer_ms concealed_ms level_dbfs";
+    let audio = "kbps lost jitter_ms buffer_ms concealed_ms recovered_ms level_dbfs";
     for (at, expected) in [
         (
             "",
-            "unix_ms state role pair rtt_ms target_kbps connect_ms first_frame_ms video_out \
+            "unix_ms state role pair rtt_ms target_kbps queue_ms congestion connect_ms first_frame_ms video_out \
              video_in audio_out audio_in av_offset_ms process",
         ),
         ("/video_out", &format!("{video} encode_ms")),

@@ -120,3 +120,56 @@ async fn devices_are_listed_and_chosen_by_their_real_names() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_speaker_that_goes_gives_way_and_takes_its_place_again() -> Result<()> {
+    let pulse = Pulse::start().await?;
+    let headset = pulse.plug_speaker("headset", "Head Set")?;
+    let scene = Scene::set()?;
+    let server = Server::start().await?;
+    let mut ada = scene.call("ada", "tea", &["--server", &server.url])?;
+    ada.state("waiting", SOON).await?;
+    let mut bob = pulse.command(VISAVIS);
+    bob.args(["call", "tea", "--headless", "--server", &server.url, "--stats", "-"]);
+    bob.args(["--video-source", "none", "--audio-source", "none"]);
+    bob.args(["--audio-sink", "speaker:Head Set"]);
+    let mut bob = Process::start(bob, "Bob")?;
+    let playing = |line: &Value| {
+        let level = line.pointer("/audio_in/level_dbfs")?.as_f64()?;
+        (line["state"] == "in_call" && level > -50.0).then_some(())
+    };
+    bob.stats("Ada's voice", UP, playing).await?;
+
+    pulse.unplug(&headset)?;
+    says(&mut bob, "The speaker is now \"Loud Speaker\".").await?;
+    let recording = scene.path("instead.wav");
+    let mut recorder = pulse.record("spk.monitor", recording.clone())?;
+    // Two seconds of it, whenever they come.
+    let end = tokio::time::Instant::now() + UP;
+    loop {
+        let heard = read_cut_short(&recording).unwrap_or_default();
+        let loud = heard.iter().filter(|sample| sample.abs() > 0.01).count();
+        if loud > 48_000 {
+            break;
+        }
+        ensure!(tokio::time::Instant::now() < end, "{loud} of {} samples are loud", heard.len());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    recorder.signal("TERM")?;
+    recorder.ended(SOON).await?;
+
+    pulse.plug_speaker("headset", "Head Set")?;
+    says(&mut bob, "The speaker is now \"Head Set\".").await?;
+    bob.stats("the same call", UP, playing).await?;
+    bob.interrupt()?;
+    let status = bob.ended(SOON).await?;
+    ensure!(status.success(), bob.failure("after Ctrl+C"));
+    ada.hang_up("INT").await
+}
+
+async fn says(end: &mut Process, sentence: &str) -> Result<()> {
+    let said = |_: &[String], errors: &[String]| {
+        errors.iter().any(|line| line.contains(sentence)).then_some(())
+    };
+    end.until(sentence, UP, said).await
+}

@@ -10,6 +10,7 @@ use crate::frame_log::{FrameEvent, FrameLog};
 use crate::pipeline::audio_receive::{AudioOut, AudioReceiver, OpenPlayback};
 use crate::pipeline::audio_send::{AudioFeed, AudioSender, OpenCapture};
 use crate::slot::Slot;
+use crate::sound::processing::{Processing, Reference};
 use crate::sound::{AudioSinkSpec, AudioSourceSpec, SoundError, SoundEvent, mic, speaker, wav};
 use crate::source::{
     FrameSink, SourceEvent, SourceEvents, VideoSource, VideoSourceSpec, camera, file, testcard,
@@ -77,13 +78,14 @@ impl<T> Running<T> {
 impl LocalMedia {
     /// Everything off. Pictures for the window come into `preview`.
     pub fn new(preview: Arc<Slot<Arc<Frame>>>, log: Arc<FrameLog>, events: LocalEvents) -> Self {
+        let reference = Arc::<Reference>::default();
         Self {
             events,
             log,
             preview,
             outgoing: Arc::default(),
-            feed: Arc::default(),
-            out: Arc::default(),
+            feed: Arc::new(AudioFeed::new(Arc::clone(&reference))),
+            out: Arc::new(AudioOut::new(reference)),
             video: Mutex::default(),
             microphone: Mutex::default(),
             speaker: Mutex::default(),
@@ -132,7 +134,8 @@ impl LocalMedia {
         };
         let opened =
             self.opened(&current, LocalEvent::MicrophoneStarted, LocalEvent::MicrophoneLost);
-        let device = AudioSender::start(open, opened, Arc::clone(&self.feed));
+        let live = matches!(spec, AudioSourceSpec::Mic(_));
+        let device = AudioSender::start(open, opened, Arc::clone(&self.feed), live);
         replace(&self.microphone, Some(Running::new(current, device)));
     }
 
@@ -154,7 +157,8 @@ impl LocalMedia {
             AudioSinkSpec::None => Box::new(wav::open_null),
         };
         let opened = self.opened(&current, LocalEvent::SpeakerStarted, LocalEvent::SpeakerLost);
-        let device = AudioReceiver::start(open, opened, Arc::clone(&self.out));
+        let heard = matches!(spec, AudioSinkSpec::Speaker(_));
+        let device = AudioReceiver::start(open, opened, Arc::clone(&self.out), heard);
         replace(&self.speaker, Some(Running::new(current, device)));
     }
 
@@ -166,6 +170,11 @@ impl LocalMedia {
             closing.retain(|device| !device.is_finished());
             closing.push(speaker.device);
         }
+    }
+
+    /// What is done to a microphone's sound from now on; files and test tones stay as they are.
+    pub fn set_processing(&self, processing: Processing) {
+        self.feed.set_processing(processing);
     }
 
     /// Sends silence instead of the microphone.

@@ -341,13 +341,13 @@ impl Peer {
         let red = Some(self.red.load(Relaxed)).filter(|red| *red != offer::NO_RED);
         let mut outlets = Outlets { audio: None, red, video: None };
         if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
-            let (outlet, packets) = Outlet::new(64, Arc::default());
+            let (outlet, packets) = Outlet::new(64);
             let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);
             tokio::spawn(writer.run(packets, false));
             outlets.audio = Some(outlet);
         }
         if let Some(payload_type) = outlet::payload_type(video, MIME_TYPE_H264).await {
-            let (outlet, packets) = Outlet::new(2048, Arc::clone(&self.video_flow));
+            let (outlet, packets) = Outlet::through(2048, Arc::clone(&self.video_flow));
             let writer = outlet::Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
             tokio::spawn(writer.run(packets, true));
             outlets.video = Some(outlet);

@@ -8,6 +8,7 @@ pub mod host;
 pub mod jitter;
 pub mod mic;
 pub mod plan;
+pub mod processing;
 pub mod speaker;
 pub mod stretch;
 pub mod wav;

@@ -32,13 +32,14 @@ pub struct Counters {
     peer_is_ours: AtomicBool,
     /// What the other end said about our pictures and nobody has read yet; the oldest is dropped.
     picture_feedback: Mutex<VecDeque<PictureFeedback>>,
+    /// Gauge: what the network does to the sound we send, by transport-wide feedback and by
+    /// receiver reports.
+    audio_loss: Mutex<[Option<Loss>; 2]>,
+    /// Gauge: what congestion control allows.
+    sending: Mutex<Option<Sending>>,
     sync: Mutex<Sync>,
     /// Gauge: how far pictures are shown ahead of their sound.
     av_offset_ms: Mutex<Option<f64>>,
-    /// Gauge: what the network does to the sound we send.
-    audio_loss: Mutex<Option<Loss>>,
-    /// Gauge: what congestion control allows.
-    sending: Mutex<Option<Sending>>,
     detail: Mutex<Detail>,
 }
 
@@ -165,6 +166,24 @@ impl Counters {
         std::mem::take(&mut waiting)
     }
 
+    /// What happened lately to the sound we sent.
+    pub fn set_audio_loss(&self, loss: Loss) {
+        let [feedback, _] = &mut *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner);
+        *feedback = Some(loss);
+    }
+
+    /// What happened lately to the sound we sent, where the other end tells. Receiver reports
+    /// know nothing of runs, and count only where there is no transport-wide feedback.
+    pub fn audio_loss(&self) -> Option<Loss> {
+        let [feedback, reports] = *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner);
+        feedback.or(reports)
+    }
+
+    /// How things stand on the way out, once there is one.
+    pub fn sending(&self) -> Option<Sending> {
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The two streams' common time line.
     pub(crate) fn sync<R>(&self, act: impl FnOnce(&mut Sync) -> R) -> R {
         act(&mut self.sync.lock().unwrap_or_else(PoisonError::into_inner))
@@ -180,19 +199,9 @@ impl Counters {
         *self.av_offset_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What happened lately to the sound we sent.
-    pub fn set_audio_loss(&self, loss: Loss) {
-        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
-    }
-
-    /// What happened lately to the sound we sent, where the other end tells.
-    pub fn audio_loss(&self) -> Option<Loss> {
-        *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How things stand on the way out, once there is one.
-    pub fn sending(&self) -> Option<Sending> {
-        *self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What congestion control allows now, audio and video together, if known.
+    pub fn target(&self) -> Option<Bitrate> {
+        self.sending().map(|sending| sending.target)
     }
 
     pub(crate) fn add_retransmitted_out(&self, packets: u64) {
@@ -207,7 +216,10 @@ impl Counters {
         self.video_out(|flow| flow.lost = u64::from(total));
     }
 
-    pub(crate) fn set_audio_loss_out(&self, _fraction_256: u8, total: u32) {
+    pub(crate) fn set_audio_loss_out(&self, fraction_256: u8, total: u32) {
+        let loss = Loss { rate: f64::from(fraction_256) / 256.0, mean_run: 1.0 };
+        let [_, reports] = &mut *self.audio_loss.lock().unwrap_or_else(PoisonError::into_inner);
+        *reports = Some(loss);
         self.audio_out(|flow| flow.lost = u64::from(total));
     }
 
@@ -482,6 +494,18 @@ mod tests {
         assert!(json["rtt_ms"].is_null());
         assert!(json["process"]["rss_mib"].is_null());
         assert!(json["audio_in"]["jitter_ms"].is_null());
+    }
+
+    #[test]
+    fn reports_tell_of_lost_sound_until_there_is_feedback() {
+        let counters = Counters::new();
+        assert_eq!(counters.audio_loss(), None);
+        counters.set_audio_loss_out(64, 9);
+        assert_eq!(counters.audio_loss(), Some(Loss { rate: 0.25, mean_run: 1.0 }));
+        let feedback = Loss { rate: 0.1, mean_run: 3.0 };
+        counters.set_audio_loss(feedback);
+        counters.set_audio_loss_out(0, 9);
+        assert_eq!(counters.audio_loss(), Some(feedback));
     }
 
     #[test]

@@ -316,7 +316,7 @@ fn figures(
     window: Window,
     clip: &mut Clip,
 ) -> Result<Figures> {
-    let mut figures = trace::figures(sender, receiver, window);
+    let mut figures = trace::figures(sender, receiver, window, clip.period());
     let rate = f64::from(network.rate);
     figures.link_used = (rate > 0.0).then_some(figures.kbps / rate * 100.0);
     figures.ssim = picture::similarity(clip, &receiver.samples, &sender.captured, window)?;

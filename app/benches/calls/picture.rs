@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use visavis_media::frame::{Frame, FramePool};
@@ -55,6 +56,11 @@ impl Clip {
             }
         }
         Ok(true)
+    }
+
+    /// How long it lasts.
+    pub fn period(&self) -> Duration {
+        Duration::from_secs(1) * self.pictures / 30
     }
 
     /// Bytes of a picture.

@@ -1,7 +1,7 @@
 // Runs in a tab before the page's own scripts, and writes down when each numbered picture was captured and
 // shown, keeps samples of what was shown, and reads the connection's counters.
 (() => {
-  const bench = { captured: [], shown: [], connectedAt: null, firstAt: null, kept: [], every: 0, period: 0 };
+  const bench = { captured: [], shown: [], readyAt: null, connectedAt: null, firstAt: null, kept: [], every: 0, period: 0 };
   window.bench = bench;
   let connection = null;
   const now = () => performance.timeOrigin + performance.now();
@@ -49,6 +49,17 @@
       if (number !== null) bench.captured.push([at, number]);
     }
   }
+
+  // When the server said that both are in the room.
+  const Socket = window.WebSocket;
+  window.WebSocket = class extends Socket {
+    constructor(...given) {
+      super(...given);
+      this.addEventListener('message', ({ data }) => {
+        if (typeof data === 'string' && JSON.parse(data).type === 'ready') bench.readyAt ??= performance.now();
+      });
+    }
+  };
 
   // The connection that the page makes.
   const Real = window.RTCPeerConnection;

@@ -114,9 +114,9 @@ pub struct Second {
 /// A shown picture's moment and its delay since capture, where its number could be read.
 pub type Delays = Vec<(Us, Option<f64>)>;
 
-/// How late each picture was shown. A looped clip has each number again and again: the newest capture
-/// before it was shown is meant.
-pub fn delays(captured: &[(Us, u32)], shown: &[(Us, Option<u32>)]) -> Delays {
+/// How late each picture was shown. A clip has each number again after `period`: the newest capture before it
+/// was shown is meant, and one before that was not written down if that is a whole period ago.
+pub fn delays(captured: &[(Us, u32)], shown: &[(Us, Option<u32>)], period: Duration) -> Delays {
     let mut at: HashMap<u32, Vec<Us>> = HashMap::new();
     for (us, number) in captured {
         at.entry(*number).or_default().push(*us);
@@ -124,7 +124,8 @@ pub fn delays(captured: &[(Us, u32)], shown: &[(Us, Option<u32>)]) -> Delays {
     let delay = |us: Us, number: u32| {
         let moments = at.get(&number)?;
         let before = moments.partition_point(|moment| *moment <= us);
-        Some((us - moments.get(before.checked_sub(1)?)?) as f64 / 1000.0)
+        let late = us - moments.get(before.checked_sub(1)?)?;
+        (late < period.as_micros() as Us).then_some(late as f64 / 1000.0)
     };
     shown.iter().map(|&(us, number)| (us, number.and_then(|number| delay(us, number)))).collect()
 }
@@ -153,8 +154,8 @@ pub fn freezes(shown: &[(Us, Option<u32>)], window: Window) -> (f64, f64) {
 }
 
 /// What went from `sender` to `receiver`.
-pub fn figures(sender: &Trace, receiver: &Trace, window: Window) -> Figures {
-    let delays = delays(&sender.captured, &receiver.shown);
+pub fn figures(sender: &Trace, receiver: &Trace, window: Window, period: Duration) -> Figures {
+    let delays = delays(&sender.captured, &receiver.shown, period);
     let within: Delays = delays.iter().filter(|(us, _)| window.holds(*us)).copied().collect();
     let mut late: Vec<f64> = within.iter().filter_map(|(_, delay)| *delay).collect();
     late.sort_by(f64::total_cmp);

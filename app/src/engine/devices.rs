@@ -1,10 +1,12 @@
 //! Which devices are wanted, which run, and what the window says of them.
 
+use visavis_media::devices::{DeviceList, resolve};
 use visavis_media::local::{LocalEvent, LocalMedia};
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec, SoundError};
 use visavis_media::source::{DeviceSelector, SourceError, SourceEvent, VideoSourceSpec};
 
 use super::Sources;
+use crate::news::News;
 use crate::settings::Settings;
 use crate::snapshot::{self, Phase};
 use crate::text::Language;
@@ -24,6 +26,14 @@ pub(super) struct Devices {
     pub(super) camera: DeviceState,
     pub(super) microphone: DeviceState,
     pub(super) speaker: DeviceState,
+    /// A device went away and another took its place, until it returns.
+    microphone_stands_in: bool,
+    speaker_stands_in: bool,
+    /// What starts next was not asked for by the user just now: its name is worth telling.
+    tell_microphone: bool,
+    tell_speaker: bool,
+    /// Which device took over.
+    news: Option<News>,
     /// What the other end was told last.
     pub(super) announced: Option<(bool, bool)>,
 }
@@ -43,6 +53,11 @@ impl Devices {
             camera: DeviceState::Off,
             microphone: DeviceState::Off,
             speaker: DeviceState::Off,
+            microphone_stands_in: false,
+            speaker_stands_in: false,
+            tell_microphone: false,
+            tell_speaker: false,
+            news: None,
             announced: None,
         }
     }
@@ -151,12 +166,21 @@ impl Devices {
         local.set_video(&spec, &self.label);
     }
 
+    /// What was chosen.
+    fn microphone_wanted(&self) -> AudioSourceSpec {
+        let chosen = || AudioSourceSpec::Mic(selector(self.microphone_id.as_deref()));
+        self.sources.audio.clone().unwrap_or_else(chosen)
+    }
+
+    fn speaker_wanted(&self) -> AudioSinkSpec {
+        let chosen = || AudioSinkSpec::Speaker(selector(self.speaker_id.as_deref()));
+        self.sources.sink.clone().unwrap_or_else(chosen)
+    }
+
     fn start_microphone(&mut self, local: &LocalMedia) {
-        let spec = self
-            .sources
-            .audio
-            .clone()
-            .unwrap_or_else(|| AudioSourceSpec::Mic(selector(self.microphone_id.as_deref())));
+        let spec = self.microphone_wanted();
+        self.microphone_stands_in = false;
+        self.tell_microphone = false;
         local.set_microphone(&spec);
         self.microphone = match spec {
             AudioSourceSpec::None => DeviceState::Off,
@@ -165,17 +189,73 @@ impl Devices {
     }
 
     fn start_speaker(&mut self, local: &LocalMedia) {
-        let spec = self
-            .sources
-            .sink
-            .clone()
-            .unwrap_or_else(|| AudioSinkSpec::Speaker(selector(self.speaker_id.as_deref())));
+        let spec = self.speaker_wanted();
+        self.speaker_stands_in = false;
+        self.tell_speaker = false;
         self.speaker = DeviceState::Starting;
         local.set_speaker(&spec);
     }
 
-    /// Takes what a device tells; returns what went wrong, if something did.
-    pub(super) fn handle(&mut self, event: LocalEvent) -> Option<Fault> {
+    /// Whether it matters what is plugged in and out.
+    pub(super) fn watching(&self) -> bool {
+        self.preview
+            || self.in_call
+                && (matches!(self.microphone_wanted(), AudioSourceSpec::Mic(_))
+                    || matches!(self.speaker_wanted(), AudioSinkSpec::Speaker(_)))
+    }
+
+    /// What is plugged in now, and what was before: a device that is missed is tried again when
+    /// something came, one that returned takes its place again.
+    pub(super) fn handle_list(&mut self, local: &LocalMedia, old: &DeviceList, new: &DeviceList) {
+        if let AudioSourceSpec::Mic(wanted) = self.microphone_wanted()
+            && self.microphone != DeviceState::Off
+        {
+            let came = new.microphones != old.microphones;
+            match next(&self.microphone, self.microphone_stands_in, &wanted, &new.microphones) {
+                Next::Wanted if came || self.microphone_stands_in => {
+                    self.start_microphone(local);
+                    self.tell_microphone = true;
+                }
+                Next::Another if came => self.replace_microphone(local),
+                _ => {}
+            }
+        }
+        if let AudioSinkSpec::Speaker(wanted) = self.speaker_wanted()
+            && self.speaker != DeviceState::Off
+        {
+            let came = new.speakers != old.speakers;
+            match next(&self.speaker, self.speaker_stands_in, &wanted, &new.speakers) {
+                Next::Wanted if came || self.speaker_stands_in => {
+                    self.start_speaker(local);
+                    self.tell_speaker = true;
+                }
+                Next::Another if came => self.replace_speaker(local),
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes on with what the system thinks best now.
+    fn replace_microphone(&mut self, local: &LocalMedia) {
+        self.microphone = DeviceState::Starting;
+        (self.microphone_stands_in, self.tell_microphone) = (true, true);
+        local.set_microphone(&AudioSourceSpec::Mic(DeviceSelector::Default));
+    }
+
+    fn replace_speaker(&mut self, local: &LocalMedia) {
+        self.speaker = DeviceState::Starting;
+        (self.speaker_stands_in, self.tell_speaker) = (true, true);
+        local.set_speaker(&AudioSinkSpec::Speaker(DeviceSelector::Default));
+    }
+
+    /// Which device took over, once.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    /// Takes what a device tells; returns what went wrong, if something did. A microphone or
+    /// speaker that ran and is lost gives way to another.
+    pub(super) fn handle(&mut self, local: &LocalMedia, event: LocalEvent) -> Option<Fault> {
         // What was switched off may have spoken just before.
         let (camera_off, microphone_off, speaker_off) = (
             self.camera == DeviceState::Off,
@@ -195,12 +275,32 @@ impl Devices {
                 return None;
             }
             LocalEvent::MicrophoneStarted(name) => {
+                if std::mem::take(&mut self.tell_microphone) {
+                    self.news = Some(News::MicrophoneInstead(name.clone()));
+                }
                 self.microphone = DeviceState::On(name);
                 return None;
             }
             LocalEvent::SpeakerStarted(name) => {
+                if std::mem::take(&mut self.tell_speaker) {
+                    self.news = Some(News::SpeakerInstead(name.clone()));
+                }
                 self.speaker = DeviceState::On(name);
                 return None;
+            }
+            LocalEvent::MicrophoneLost(error)
+                if matches!(self.microphone, DeviceState::On(_))
+                    && matches!(self.microphone_wanted(), AudioSourceSpec::Mic(_)) =>
+            {
+                self.replace_microphone(local);
+                return Some(Fault { error: DeviceError::Sound(error), asked: false });
+            }
+            LocalEvent::SpeakerLost(error)
+                if matches!(self.speaker, DeviceState::On(_))
+                    && matches!(self.speaker_wanted(), AudioSinkSpec::Speaker(_)) =>
+            {
+                self.replace_speaker(local);
+                return Some(Fault { error: DeviceError::Sound(error), asked: false });
             }
             LocalEvent::Video(SourceEvent::Stalled) => {
                 return Some(Fault { error: DeviceError::CameraStalled, asked: false });
@@ -298,6 +398,82 @@ pub(super) struct Fault {
     pub(super) asked: bool,
 }
 
+/// What to do about a device, now that the list is this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing.
+    Stay,
+    /// Start what was chosen.
+    Wanted,
+    /// Start what there is.
+    Another,
+}
+
+fn next(
+    state: &DeviceState,
+    stands_in: bool,
+    wanted: &DeviceSelector,
+    list: &[visavis_media::devices::Device],
+) -> Next {
+    let Some(found) = resolve(wanted, list).and_then(|index| list.get(index)) else {
+        let failed = matches!(state, DeviceState::Failed(_));
+        return if failed && !list.is_empty() { Next::Another } else { Next::Stay };
+    };
+    match state {
+        DeviceState::Failed(_) => Next::Wanted,
+        DeviceState::On(name) if stands_in && *name != found.name => Next::Wanted,
+        _ => Next::Stay,
+    }
+}
+
 fn selector(id: Option<&str>) -> DeviceSelector {
     id.map_or(DeviceSelector::Default, |id| DeviceSelector::Name(id.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use visavis_media::devices::Device;
+
+    fn list(names: &[&str]) -> Vec<Device> {
+        let device = |(at, name): (usize, &&str)| Device {
+            id: name.to_lowercase(),
+            name: (*name).to_owned(),
+            default: at == 0,
+        };
+        names.iter().enumerate().map(device).collect()
+    }
+
+    fn on(name: &str) -> DeviceState {
+        DeviceState::On(name.to_owned())
+    }
+
+    #[test]
+    fn a_chosen_device_that_returns_takes_its_place_again() {
+        let headset = selector(Some("headset"));
+        let with = list(&["Built-in", "Headset"]);
+        assert_eq!(next(&on("Built-in"), true, &headset, &with), Next::Wanted);
+        assert_eq!(next(&on("Headset"), false, &headset, &with), Next::Stay);
+        // Another was chosen meanwhile: it does not stand in for anything.
+        assert_eq!(next(&on("Built-in"), false, &headset, &with), Next::Stay);
+        assert_eq!(next(&on("Built-in"), true, &headset, &list(&["Built-in"])), Next::Stay);
+    }
+
+    #[test]
+    fn the_systems_choice_is_followed_only_after_a_loss() {
+        let lists = list(&["Headset", "Built-in"]);
+        assert_eq!(next(&on("Built-in"), true, &DeviceSelector::Default, &lists), Next::Wanted);
+        assert_eq!(next(&on("Built-in"), false, &DeviceSelector::Default, &lists), Next::Stay);
+    }
+
+    #[test]
+    fn a_failed_device_is_tried_again_or_replaced() {
+        let failed =
+            DeviceState::Failed(DeviceError::Sound(SoundError::NoDevice { kind: "speaker" }));
+        let headset = selector(Some("headset"));
+        assert_eq!(next(&failed, false, &headset, &list(&["Headset"])), Next::Wanted);
+        assert_eq!(next(&failed, false, &headset, &list(&["Built-in"])), Next::Another);
+        assert_eq!(next(&failed, false, &headset, &[]), Next::Stay);
+        assert_eq!(next(&DeviceState::Starting, true, &headset, &list(&["Headset"])), Next::Stay);
+    }
 }

@@ -161,7 +161,12 @@ fn panel_ui(
                     let tallest = bar.top() - area.top() - 70.0;
                     eframe::egui::ScrollArea::vertical()
                         .max_height(tallest)
-                        .show(ui, |ui| settings::devices_ui(ui, snapshot, words, true))
+                        .show(ui, |ui| {
+                            let mut commands = settings::devices_ui(ui, snapshot, words, true);
+                            ui.add_space(13.0);
+                            commands.extend(settings::processing_ui(ui, snapshot, words));
+                            commands
+                        })
                         .inner
                 })
                 .inner

@@ -53,6 +53,19 @@ pub fn devices_ui(
     commands
 }
 
+/// Switches for what is done to the microphone's sound.
+pub fn processing_ui(ui: &mut Ui, snapshot: &Snapshot, words: &Words) -> Option<Command> {
+    let mut processing = snapshot.settings.processing;
+    for (on, label) in [
+        (&mut processing.echo_cancel, words.echo_cancel),
+        (&mut processing.noise_suppression, words.noise_suppression),
+        (&mut processing.auto_gain, words.auto_gain),
+    ] {
+        ui.checkbox(on, theme::plain(label, 14.0));
+    }
+    (processing != snapshot.settings.processing).then_some(Command::SetProcessing(processing))
+}
+
 fn failure(state: &DeviceState) -> Option<&str> {
     match state {
         DeviceState::Failed(reason) => Some(reason),

@@ -70,12 +70,50 @@ impl Pulse {
         Ok(())
     }
 
-    fn control(&self, arguments: &[&str]) -> Result<()> {
+    /// Runs `pactl`; returns what it prints: of `load-module` the module's index.
+    pub fn control(&self, arguments: &[&str]) -> Result<String> {
         let mut pactl = self.command("pactl");
-        pactl.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = pactl.status().context(INSTALL)?;
-        ensure!(status.success(), "pactl {arguments:?}: {status}");
-        Ok(())
+        pactl.args(arguments).stderr(Stdio::null());
+        let done = pactl.output().context(INSTALL)?;
+        ensure!(done.status.success(), "pactl {arguments:?}: {}", done.status);
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+
+    /// Plugs another speaker in; returns what to give [`Pulse::unplug`].
+    pub fn plug_speaker(&self, id: &str, name: &str) -> Result<String> {
+        let name = format!("sink_properties=device.description='{}'", name.replace(' ', "\\ "));
+        let sink = format!("sink_name={id}");
+        self.control(&["load-module", "module-null-sink", &sink, "rate=48000", &name])
+    }
+
+    /// Takes a device away.
+    pub fn unplug(&self, module: &str) -> Result<()> {
+        self.control(&["unload-module", module]).map(drop)
+    }
+
+    /// What speakers play comes back to the microphone after so many milliseconds, this much
+    /// quieter: a room.
+    pub fn room(&self, delay_ms: u32, down_db: u32) -> Result<()> {
+        let delay = format!("latency_msec={delay_ms}");
+        let module = self.control(&[
+            "load-module",
+            "module-loopback",
+            "source=spk.monitor",
+            "sink=micfeed",
+            &delay,
+            "adjust_time=0",
+        ])?;
+        let inputs = self.control(&["list", "sink-inputs"])?;
+        let mut index = None;
+        for line in inputs.lines() {
+            if let Some(number) = line.strip_prefix("Sink Input #") {
+                index = Some(number.to_owned());
+            } else if line.trim() == format!("Owner Module: {module}") {
+                break;
+            }
+        }
+        let index = index.context("the loopback has no stream")?;
+        self.control(&["set-sink-input-volume", &index, &format!("-{down_db}dB")]).map(drop)
     }
 
     /// A command whose sound server this is.

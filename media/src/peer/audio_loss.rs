@@ -175,6 +175,6 @@ mod tests {
             ],
             ..TransportLayerCc::default()
         });
-        assert_eq!(counters.audio_loss().map(|loss| loss.rate), Some(0.02));
+        assert_eq!(counters.audio_loss().map(|loss| loss.rate), Some(0.01));
     }
 }

@@ -135,23 +135,23 @@ pub(super) fn interceptor_chain(
         let capability = RTCRtpHeaderExtensionCapability { uri: uri.clone() };
         engine.register_header_extension(capability, kind, None)?;
     }
+    let fec_ssrc = rand::random();
+    let (for_sending, flow) = (Arc::clone(counters), Arc::clone(video_flow));
     let uri = playout_delay::URI.to_owned();
     let capability = RTCRtpHeaderExtensionCapability { uri };
     engine.register_header_extension(capability, RtpCodecKind::Video, None)?;
-    let fec_ssrc = rand::random();
-    let (for_sending, flow) = (Arc::clone(counters), Arc::clone(video_flow));
     let registry = Registry::new()
         .with(
             Slot::from(500),
             interceptors::RtcpTap::new(Arc::clone(counters), video_ssrc, audio_ssrc),
         )
         .with(Slot::from(510), AudioLoss::new(Arc::clone(counters), audio_ssrc))
-        .with(Slot::from(600), sync_tap::SyncTap::new(Arc::clone(counters)))
         .with(
             Slot::Pacer,
             interceptors::SendSide::new(now(), for_sending, flow, video_ssrc, fec_ssrc),
         )
         .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
+        .with(Slot::from(600), sync_tap::SyncTap::new(Arc::clone(counters)))
         .with(Slot::from(5_500), playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc))
         // Behind the receiver reports: what is restored was lost all the same. And what asks for
         // lost packets behind that: what is restored need not be asked for.

@@ -24,7 +24,7 @@ pub struct OutgoingPacket {
 }
 
 /// A packet, and how many flushes there had been when it was made.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     packet: OutgoingPacket,
     flushes: u64,
 }
@@ -37,7 +37,12 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
+    pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<Waiting>) {
+        Self::through(capacity, Arc::default())
+    }
+
+    /// As [`Self::new`]; what waits in the pacer behind `flow` counts as backlog.
+    pub(crate) fn through(capacity: usize, flow: Arc<Flow>) -> (Self, mpsc::Receiver<Waiting>) {
         let (packets, receiver) = mpsc::channel(capacity);
         (Self { packets, flow }, receiver)
     }
@@ -48,16 +53,9 @@ impl Outlet {
         self.flow.upstream() + self.flow.queued()
     }
 
-    /// An outlet without a connection, and what takes everything out of it.
     #[cfg(test)]
-    pub(crate) fn to_nowhere() -> (Self, impl FnMut()) {
-        let flow = Arc::<Flow>::default();
-        let (outlet, mut packets) = Self::new(4096, Arc::clone(&flow));
-        let drain = move || {
-            while packets.try_recv().is_ok() {}
-            flow.upstream.store(0, Ordering::Relaxed);
-        };
-        (outlet, drain)
+    pub(crate) fn forget_backlog(&self) {
+        self.flow.upstream.store(0, Ordering::Relaxed);
     }
 
     /// Queues a packet, waiting for room; false when the connection is gone. Never call it on
@@ -76,7 +74,7 @@ impl Outlet {
 
 /// How a stream gets from its pipeline to the pacer, which tells here what room it has.
 #[derive(Default)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     /// Bytes that wait for room.
     upstream: AtomicUsize,
     /// Bytes in the pacer.

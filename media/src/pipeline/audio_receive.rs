@@ -12,6 +12,7 @@ use crate::codec::opus::{LONGEST_PACKET_SAMPLES, OpusDecoder};
 use crate::rtp::assemble::RtpPacket;
 use crate::rtp::red;
 use crate::sound::jitter::{JitterBuffer, Playout, Stretch};
+use crate::sound::processing::Reference;
 use crate::sound::stretch;
 use crate::sound::{FRAME_SAMPLES, Playback, SoundError, Wake};
 use crate::stats::Counters;
@@ -54,18 +55,23 @@ impl AudioInlet {
         }
     }
 
-    fn buffer(&self) -> MutexGuard<'_, JitterBuffer> {
+    pub(super) fn buffer(&self) -> MutexGuard<'_, JitterBuffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What others set while the thread runs. Outlives speakers.
-#[derive(Default)]
 pub struct AudioOut {
     inlet: Mutex<Option<Arc<AudioInlet>>>,
+    reference: Arc<Reference>,
 }
 
 impl AudioOut {
+    /// Plays nothing; what a speaker plays later goes into `reference` too.
+    pub fn new(reference: Arc<Reference>) -> Self {
+        Self { inlet: Mutex::default(), reference }
+    }
+
     /// Whose sound is played from now on.
     pub fn connect(&self, inlet: Option<Arc<AudioInlet>>) {
         *self.inlet.lock().unwrap_or_else(PoisonError::into_inner) = inlet;
@@ -90,14 +96,14 @@ pub struct AudioReceiver {
 }
 
 impl AudioReceiver {
-    /// Opens the sink and starts.
-    pub fn start(open: OpenPlayback, opened: Opened, out: Arc<AudioOut>) -> Self {
+    /// Opens the sink and starts; `heard`: it is a speaker, which a microphone may hear.
+    pub fn start(open: OpenPlayback, opened: Opened, out: Arc<AudioOut>, heard: bool) -> Self {
         let worker = Worker::spawn("audio-receive", move |stop| {
             let thread = std::thread::current();
             match open(Arc::new(move || thread.unpark())) {
                 Ok(playback) => {
                     opened(Ok(playback.name.clone()));
-                    run(stop, playback, &out);
+                    run(stop, playback, &out, heard);
                 }
                 Err(error) => opened(Err(error)),
             }
@@ -121,7 +127,7 @@ impl AudioReceiver {
     }
 }
 
-fn run(stop: &Stop, mut playback: Playback, out: &AudioOut) {
+fn run(stop: &Stop, mut playback: Playback, out: &AudioOut, heard: bool) {
     let mut player = match Player::new() {
         Ok(player) => player,
         Err(error) => {
@@ -138,8 +144,12 @@ fn run(stop: &Stop, mut playback: Playback, out: &AudioOut) {
             let Ok(chunk) = playback.samples.write_chunk_uninit(room) else {
                 break;
             };
-            if chunk.fill_from_iter(sound.iter().copied()) == 0 {
+            let written = chunk.fill_from_iter(sound.iter().copied());
+            if written == 0 {
                 break;
+            }
+            if heard {
+                out.reference.push(sound.iter().take(written).copied());
             }
         }
         // Woken by the sink after each block; the limit is for one that fell silent.

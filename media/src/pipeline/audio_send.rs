@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::voice::{Path, Voice};
 use super::{Stop, Worker, now};
 use crate::peer::Outlet;
+use crate::sound::processing::{Processing, Processor, Reference};
 use crate::sound::{Capture, FRAME_SAMPLES, SoundError, Wake};
 use crate::stats::Counters;
 
@@ -23,6 +24,8 @@ pub const SILENCE_DBFS: f32 = -100.0;
 /// What others set and read while the thread runs. Outlives microphones.
 pub struct AudioFeed {
     muted: AtomicBool,
+    processing: Mutex<Processing>,
+    reference: Arc<Reference>,
     level: AtomicU32,
     way: Mutex<Option<Way>>,
     /// The stream's clock (RFC 3550 section 5.1): one for all microphones of a call.
@@ -38,19 +41,29 @@ struct Way {
     counters: Arc<Counters>,
 }
 
-impl Default for AudioFeed {
-    fn default() -> Self {
+impl AudioFeed {
+    /// A feed without a microphone; `reference` is what the speaker plays.
+    pub fn new(reference: Arc<Reference>) -> Self {
         Self {
             muted: AtomicBool::new(false),
+            processing: Mutex::default(),
+            reference,
             level: AtomicU32::new(SILENCE_DBFS.to_bits()),
             way: Mutex::new(None),
             epoch: now(),
             timestamp_offset: rand::random(),
         }
     }
-}
 
-impl AudioFeed {
+    /// What is done to a microphone's sound from now on.
+    pub fn set_processing(&self, processing: Processing) {
+        *self.processing.lock().unwrap_or_else(PoisonError::into_inner) = processing;
+    }
+
+    fn processing(&self) -> Processing {
+        *self.processing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A muted feed sends silence: the stream, and the other end's buffer, go on.
     pub fn set_muted(&self, muted: bool) {
         self.muted.store(muted, Relaxed);
@@ -99,14 +112,14 @@ pub struct AudioSender {
 }
 
 impl AudioSender {
-    /// Opens the source and starts.
-    pub fn start(open: OpenCapture, opened: Opened, feed: Arc<AudioFeed>) -> Self {
+    /// Opens the source and starts; `live` is a microphone, whose sound is processed.
+    pub fn start(open: OpenCapture, opened: Opened, feed: Arc<AudioFeed>, live: bool) -> Self {
         let worker = Worker::spawn("audio-send", move |stop| {
             let thread = std::thread::current();
             match open(Arc::new(move || thread.unpark())) {
                 Ok(capture) => {
                     opened(Ok(capture.name.clone()));
-                    run(stop, capture, &feed);
+                    run(stop, capture, &feed, live);
                 }
                 Err(error) => opened(Err(error)),
             }
@@ -116,7 +129,7 @@ impl AudioSender {
     }
 }
 
-fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
+fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed, live: bool) {
     let mut voice = match Voice::new(now()) {
         Ok(voice) => voice,
         Err(error) => {
@@ -124,6 +137,8 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
             return;
         }
     };
+    let mut processor = live.then(|| Processor::new(feed.processing()));
+    feed.reference.clear();
     let mut frame = [0.0_f32; FRAME_SAMPLES];
     let mut timestamp = feed.timestamp();
     let mut failed = false;
@@ -137,6 +152,14 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed) {
         frame[..first.len()].copy_from_slice(first);
         frame[first.len()..].copy_from_slice(second);
         chunk.commit_all();
+        // A muted one too: the canceller must not unlearn the room.
+        if let Some(processor) = &mut processor {
+            processor.set(feed.processing());
+            for block in frame.as_chunks_mut().0 {
+                feed.reference.take(|played| processor.handle_played(played));
+                processor.process(block);
+            }
+        }
         if feed.muted.load(Relaxed) {
             frame.fill(0.0);
         }

@@ -21,6 +21,9 @@ use crate::units::Bitrate;
 /// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
 
+/// Before congestion control has said anything.
+const UNKNOWN_BUDGET: Bitrate = Bitrate::from_kbps(140);
+
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
 
@@ -144,7 +147,9 @@ impl Loop {
 
     /// What pictures may take now; `None` while one encoded now would only grow old.
     fn budget(&self) -> Option<Bitrate> {
-        let sending = self.counters.sending()?;
+        let Some(sending) = self.counters.sending() else {
+            return Some(UNKNOWN_BUDGET);
+        };
         let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
         let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
         free.then_some(sending.video)
@@ -248,12 +253,13 @@ mod tests {
 
     #[test]
     fn a_flood_of_requests_gets_at_most_one_key_frame_every_300_ms() {
-        let (outlet, mut drain) = Outlet::to_nowhere();
+        let (outlet, mut packets) = Outlet::new(4096);
         let counters = Arc::new(Counters::new());
+        let rate = Bitrate::from_kbps(1_000);
         counters.set_sending(Sending {
-            target: Bitrate::from_kbps(500),
-            video: Bitrate::from_kbps(400),
-            pace: Bitrate::from_kbps(1000),
+            target: rate,
+            video: rate,
+            pace: rate,
             may_encode: true,
             queue: Duration::ZERO,
             state: State::Normal,
@@ -278,7 +284,8 @@ mod tests {
             if count(&counters) > before {
                 key_frames_at.push(at);
             }
-            drain();
+            while packets.try_recv().is_ok() {}
+            sender.outlet.forget_backlog();
         }
         assert!(key_frames_at.len() > 5, "{}", key_frames_at.len());
         assert!(key_frames_at.windows(2).all(|pair| pair[1] - pair[0] >= KEY_FRAME_SPACING));

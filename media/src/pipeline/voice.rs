@@ -60,11 +60,6 @@ impl Voice {
         })
     }
 
-    /// How sound is sent now.
-    pub fn plan(&self) -> Plan {
-        self.plan
-    }
-
     /// Takes a frame of 20 ms that begins at `timestamp`; returns a packet when one is full and
     /// worth sending.
     pub fn push(
@@ -128,3 +123,6 @@ impl Voice {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 /// Packets on the way: more than a second of round trip at 50 a second.
 const MAX_PENDING: usize = 512;
 
-/// The share of lost packets is taken over the last 2 s of 20 ms packets.
-const RECENT: usize = 100;
+/// The share of lost packets is taken over the last 4 s of 20 ms packets: over 2 s, 5 % looks like
+/// 10 % now and then.
+const RECENT: usize = 200;
 
 /// Runs are rarer: their length is taken over 10 s.
 const REMEMBERED: usize = 500;

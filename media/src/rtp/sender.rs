@@ -45,8 +45,8 @@ pub struct Sent<P> {
     pub packet: P,
     /// Why.
     pub kind: Kind,
-    /// Its transport-wide number.
-    pub number: u16,
+    /// Its transport-wide number, if it has one.
+    pub number: Option<u16>,
 }
 
 /// A packet to be sent.
@@ -60,6 +60,8 @@ pub struct Outgoing<P> {
     pub bytes: usize,
     /// Of these, headers.
     pub overhead: usize,
+    /// The other end gives feedback about it.
+    pub numbered: bool,
     /// The packet.
     pub packet: P,
 }
@@ -188,7 +190,7 @@ impl<P: Clone> Sender<P> {
                     let size = found.as_ref().map(|(_, bytes)| bytes + RTX_BYTES);
                     self.pacer.handle_padding(now, size);
                     if let (Some((outgoing, _)), Some(bytes)) = (found, size) {
-                        let number = self.record(now, bytes, Some(probe), Kind::Padding);
+                        let number = Some(self.record(now, bytes, Some(probe), Kind::Padding));
                         let packet = outgoing.packet;
                         return Some(Sent { packet, kind: Kind::Padding, number });
                     }
@@ -211,7 +213,7 @@ impl<P: Clone> Sender<P> {
         {
             self.repeater.add(now, number, outgoing.clone(), outgoing.bytes);
         }
-        let number = self.record(now, outgoing.bytes, probe, kind);
+        let number = outgoing.numbered.then(|| self.record(now, outgoing.bytes, probe, kind));
         // With the first picture there is something to probe with.
         if class == Class::Video && self.agreed.feedback {
             self.controller.start_probing(now);

@@ -147,7 +147,8 @@ fn playback(
         }
     })
     .map_err(|error| failed(&name, &error))?;
-    Ok(Playback { samples, target_fill: 2 * BLOCK, name, guard: Box::new(thread) })
+    // No reserve: this clock waits for a late thread.
+    Ok(Playback { samples, target_fill: BLOCK, name, guard: Box::new(thread) })
 }
 
 /// One block; silence where the ring has run dry.

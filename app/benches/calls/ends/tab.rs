@@ -167,11 +167,13 @@ impl Tab {
             trace.shown.push((us(at), number));
             trace.sizes.push((us(at), width, height));
         }
-        // Both from the moment the other end was known to be there.
-        let stats = self.tab.eval("visavis.stats()").await?;
-        trace.connect_ms = stats.get("connectMs").and_then(Value::as_f64);
-        let shown_after = self.tab.eval("bench.firstAt - bench.connectedAt").await?.as_f64();
-        trace.first_frame_ms = trace.connect_ms.zip(shown_after).map(|(a, b)| a + b);
+        let since_ready = async |mark: &str| {
+            let ms =
+                self.tab.eval(&format!("bench.{mark} && bench.{mark} - bench.readyAt")).await?;
+            anyhow::Ok(ms.as_f64())
+        };
+        trace.connect_ms = since_ready("connectedAt").await?;
+        trace.first_frame_ms = since_ready("firstAt").await?;
         Ok(trace)
     }
 }

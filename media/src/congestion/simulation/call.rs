@@ -222,6 +222,7 @@ impl Call {
                     number: None,
                     bytes: AUDIO_BYTES,
                     overhead: OVERHEAD,
+                    numbered: true,
                     packet: Media::Audio { born: t },
                 });
             }
@@ -360,7 +361,7 @@ impl Call {
             };
             self.next_sequence += 1;
             let sequence = self.next_sequence - 1;
-            assert_eq!(sent.number, sequence as u16);
+            assert_eq!(sent.number, Some(sequence as u16));
             let bytes = match sent.packet {
                 Media::Audio { .. } => AUDIO_BYTES,
                 Media::Video { number, .. } => {
@@ -400,7 +401,8 @@ impl Call {
         let number = Some(self.next_number);
         self.next_number = self.next_number.wrapping_add(1);
         let class = Class::Video;
-        self.sender.push(Outgoing { class, number, bytes, overhead: OVERHEAD, packet: media });
+        let (overhead, numbered, packet) = (OVERHEAD, true, media);
+        self.sender.push(Outgoing { class, number, bytes, overhead, numbered, packet });
     }
 
     fn report(&mut self, t: f64) {

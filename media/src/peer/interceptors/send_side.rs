@@ -96,23 +96,22 @@ impl SendSide {
         new
     }
 
-    fn push(&mut self, packet: RtpPacket) -> Option<RtpPacket> {
-        let Some(stream) = self.streams.get(&packet.header.ssrc) else {
-            return Some(packet); // not ours to pace
-        };
-        let bytes = packet.marshal_size() + ADDED;
+    fn push(&mut self, packet: RtpPacket) {
+        let stream = self.streams.get(&packet.header.ssrc);
         let is_video = packet.header.ssrc == self.video_ssrc;
-        self.sender.push(Outgoing {
-            class: stream.class,
-            number: is_video.then_some(packet.header.sequence_number),
-            bytes,
-            overhead: bytes - packet.payload.len(),
-            packet,
-        });
         if is_video {
             self.flow.note_entered();
         }
-        None
+        let bytes = packet.marshal_size() + ADDED;
+        self.sender.push(Outgoing {
+            // What nobody announced repairs what somebody did; feedback does not cover it.
+            class: stream.map_or(Class::Repair, |stream| stream.class),
+            number: is_video.then_some(packet.header.sequence_number),
+            bytes,
+            overhead: bytes - packet.payload.len(),
+            numbered: stream.is_some_and(|stream| stream.extension.is_some()),
+            packet,
+        });
     }
 
     /// Lets out what may leave, and tells the others how things stand.
@@ -129,39 +128,38 @@ impl SendSide {
             self.counters.request_key_frame();
         }
         while let Some(sent) = self.sender.poll(now) {
-            if let Some(packet) = self.finish(now, sent) {
-                self.write.push_back(TaggedPacket {
-                    now,
-                    transport: TransportContext::default(),
-                    message: AttributedPacket::new(Packet::Rtp(packet)),
-                });
-            }
+            let packet = self.finish(now, sent);
+            self.write.push_back(TaggedPacket {
+                now,
+                transport: TransportContext::default(),
+                message: AttributedPacket::new(Packet::Rtp(packet)),
+            });
         }
         self.publish(now);
     }
 
     /// The packet as it goes to the wire.
-    fn finish(&mut self, now: Instant, sent: Sent<RtpPacket>) -> Option<RtpPacket> {
-        let stream = self.streams.get(&sent.packet.header.ssrc)?;
-        let mut packet = match (sent.kind, stream.rtx) {
-            (Kind::First, _) | (Kind::Repair, None) => sent.packet,
+    fn finish(&mut self, now: Instant, sent: Sent<RtpPacket>) -> RtpPacket {
+        let stream = self.streams.get(&sent.packet.header.ssrc);
+        let rtx = stream.and_then(|stream| stream.rtx);
+        let mut packet = match (sent.kind, rtx) {
+            (Kind::First, _) | (Kind::Repair | Kind::Padding, None) => sent.packet,
             (Kind::Repair | Kind::Padding, Some((ssrc, payload_type))) => {
                 let number = self.rtx_sequence_number;
                 self.rtx_sequence_number = number.wrapping_add(1);
                 retransmission(&sent.packet, ssrc, payload_type, number)
             }
-            (Kind::Padding, None) => return None,
         };
         if sent.kind == Kind::First && packet.header.ssrc == self.video_ssrc {
             self.breaker.handle_sent(now, packet.payload.len());
         }
-        if let Some(id) = stream.extension {
-            let number = Bytes::copy_from_slice(&sent.number.to_be_bytes());
+        if let (Some(id), Some(number)) = (stream.and_then(|s| s.extension), sent.number) {
+            let number = Bytes::copy_from_slice(&number.to_be_bytes());
             if let Err(error) = packet.header.set_extension(id, number) {
                 tracing::debug!(%error, "a packet without its transport-wide number");
             }
         }
-        Some(packet)
+        packet
     }
 
     fn publish(&mut self, now: Instant) {
@@ -249,15 +247,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for SendSide {
         self.read.pop_front()
     }
 
-    fn handle_write(&mut self, mut msg: TaggedPacket) -> Result<(), Error> {
+    fn handle_write(&mut self, msg: TaggedPacket) -> Result<(), Error> {
         match msg.message.packet {
             Packet::Rtp(packet) => {
-                if let Some(packet) = self.push(packet) {
-                    msg.message.packet = Packet::Rtp(packet);
-                    self.write.push_back(msg);
-                } else {
-                    self.pump(msg.now);
-                }
+                self.push(packet);
+                self.pump(msg.now);
             }
             _ => self.write.push_back(msg), // RTCP is small, and worth something only fresh
         }
@@ -493,6 +487,21 @@ mod tests {
         read(&mut side, now + 300 * MS, Box::new(feedback));
         let target = counters.sending().expect("known").target.kbps();
         assert!((500.0..620.0).contains(&target), "{target}");
+    }
+
+    #[test]
+    fn what_is_not_announced_is_paced_as_a_repair_and_not_numbered() {
+        let (mut side, _, _, now) = side(None);
+        for (ssrc, number) in [(VIDEO, 1), (VIDEO, 2), (77, 3), (77, 4)] {
+            write(&mut side, now, ssrc, number, 1100);
+        }
+        let left = run(&mut side, now, 1000 * MS);
+        let order: Vec<u16> =
+            left.iter().map(|(_, packet)| packet.header.sequence_number).collect();
+        assert_eq!(order, [1, 3, 4, 2]);
+        assert!(left[1].1.header.get_extension(EXTENSION).is_none());
+        assert_eq!(transport_number(&left[3].1), 1);
+        assert!(left.windows(2).all(|pair| pair[1].0 > pair[0].0), "one at a time");
     }
 
     #[test]
