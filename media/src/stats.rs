@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::loss_runs::Loss;
 use crate::sync::Sync;
+use crate::units::Bitrate;
 pub use sending::Sending;
 
 /// What a peer can make us remember.
