@@ -15,7 +15,7 @@ const FIRST_TRIP: Duration = Duration::from_millis(100);
 const BURST: f64 = 1.6;
 
 /// Of a burst this multiple of the mean run is to be repaired: runs are about geometric.
-const RUN_RESERVE: f64 = 4.0;
+const RUN_RESERVE: f64 = 5.0;
 
 /// Losses are remembered over so many packets: what happens now, and what happens now and then.
 const SHORT_MEMORY: f64 = 400.0;

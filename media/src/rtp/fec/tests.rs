@@ -199,7 +199,7 @@ fn strength_follows_the_loss_and_never_takes_more_than_half() {
     // Bursts get as much as takes to bridge them.
     let mut bursts = PathLoss::default();
     (0..10).for_each(|_| bursts.handle_report(1000, 10, 3));
-    assert_eq!((at(&bursts, 8, 600), at(&bursts, 8, 100)), (4, 1));
+    assert_eq!((at(&bursts, 8, 600), at(&bursts, 8, 100)), (5, 1));
     assert!(bursts.mean_run() > 3.0);
     // And when the path is clean again, protection ends.
     (0..30).for_each(|_| bursts.handle_report(1000, 0, 0));
