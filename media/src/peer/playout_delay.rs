@@ -163,7 +163,7 @@ mod tests {
         (0..20).for_each(|_| delay.handle_jitter(20 * 90));
         assert_eq!(delay.to_bytes(), [0, 0x50, 5], "50 ms, least and most");
         (0..20).for_each(|_| delay.handle_jitter(8 * 90));
-        assert_eq!(delay.to_bytes(), [0, 0x20, 2], "still uneven");
+        assert_eq!(delay.to_bytes(), [0, 0x30, 3], "still uneven");
         (0..20).for_each(|_| delay.handle_jitter(0));
         assert_eq!(delay.to_bytes(), [0, 0, 0]);
         (0..20).for_each(|_| delay.handle_jitter(u32::MAX));

@@ -27,9 +27,6 @@ const UNKNOWN_BUDGET: Bitrate = Bitrate::from_kbps(140);
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
 
-/// A key frame is no larger than what the video's share carries in this time.
-const KEY_FRAME_TIME: Duration = Duration::from_millis(150);
-
 /// After a pause this long (camera off and on) the other end gets a fresh start.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -140,6 +137,8 @@ impl Loop {
                     tracing::error!(%error, "the picture cannot be encoded");
                 }
                 self.counters.video_out(|flow| flow.dropped += 1);
+                // What a peer says about references can confuse the library: start afresh.
+                (self.encoder, self.key_frame_due) = (None, true);
                 true
             }
         }
@@ -195,8 +194,6 @@ impl Loop {
                 }
             }
         }
-        let share = bitrate.bps() as f64 / 8.0 * KEY_FRAME_TIME.as_secs_f64();
-        encoder.set_key_frame_size(share as usize);
         let spaced =
             self.last_key_frame.is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
         let force = self.key_frame_due && spaced;

