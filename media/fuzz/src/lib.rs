@@ -4,13 +4,25 @@
 #[path = "../../src/annexb.rs"]
 pub mod annexb;
 
+#[path = "../../src"]
+mod media {
+    pub mod congestion;
+    pub mod units;
+}
+pub use media::{congestion, units};
+
 #[path = "../../src/rtp"]
 pub mod rtp {
     pub mod assemble;
+    pub mod circuit_breaker;
     pub mod feedback;
     pub mod h264_depacketize;
     pub mod h264_packetize;
     pub mod nack;
+    pub mod pacer;
+    pub mod repeat;
+    pub mod send_history;
+    pub mod sender;
     pub mod sequence;
 }
 

@@ -3,9 +3,10 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::simulation::call::{Call, LIMITS, OVERHEAD, Sample, Scenario};
+use super::simulation::call::Call;
 use super::simulation::path::{Jitter, Loss, PathModel, normal};
 use super::simulation::receiver::Media;
+use super::simulation::scenario::{LIMITS, OVERHEAD, Sample, Scenario};
 use super::*;
 use crate::rtp::sender::Kind;
 
