@@ -203,7 +203,7 @@ impl Prober {
             (false, true) => self.wait,
             (false, false) => (rtt + 0.2).max(0.5),
         };
-        if since > wait && since_cut > self.wait.min(3.0).max(1.5) {
+        if since > wait && since_cut > self.wait.clamp(1.5, 3.0) {
             let factor = if self.failures < 2 { 2.0 } else { 1.5 };
             let higher = (factor * rate).max(rate + 200_000.0);
             let size = if rate > 600_000.0 { 1000 } else { 600 };

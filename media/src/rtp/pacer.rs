@@ -273,7 +273,7 @@ mod tests {
         }
         assert_eq!(pacer.backlog(), 10_000);
         // Rest earns nothing: after a pause it is still one at a time.
-        let left = run(&mut pacer, now + 1000 * MS, 0 * MS, MS, allow(800, true));
+        let left = run(&mut pacer, now + 1000 * MS, Duration::ZERO, MS, allow(800, true));
         assert_eq!(left.len(), 1);
     }
 
@@ -319,7 +319,7 @@ mod tests {
         assert!(run(&mut pacer, now, 50 * MS, MS, shut).is_empty());
         pacer.push(Class::Audio, 3, 100);
         let left = run(&mut pacer, now + 50 * MS, 50 * MS, MS, shut);
-        assert_eq!(left, [(0 * MS, Departure::Packet(3, Class::Audio, None))]);
+        assert_eq!(left, [(Duration::ZERO, Departure::Packet(3, Class::Audio, None))]);
         let mut open = allow(800, true);
         open.rate = Bitrate::from_kbps(8000);
         assert_eq!(run(&mut pacer, now + 100 * MS, 50 * MS, MS, open).len(), 2);

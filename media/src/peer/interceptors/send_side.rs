@@ -12,7 +12,7 @@ use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
-use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
@@ -178,7 +178,7 @@ impl SendSide {
             self.sender.handle_feedback(now, message.base_sequence_number, statuses);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             if nack.media_ssrc == self.video_ssrc {
-                let numbers = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+                let numbers = nack.nacks.iter().flat_map(NackPair::packet_list);
                 let repaired = self.sender.handle_nack(now, numbers.take(MAX_ASKED));
                 self.counters.add_retransmitted_out(repaired as u64);
             }

@@ -5,7 +5,6 @@ use rtc::interceptor::{RTCPFeedback, RTPHeaderExtension};
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
     PacketStatusChunk, RecvDelta, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc,
 };
-use rtc::rtcp::transport_feedbacks::transport_layer_nack::NackPair;
 
 const MS: Duration = Duration::from_millis(1);
 const VIDEO: u32 = 7;
