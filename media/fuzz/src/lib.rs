@@ -4,11 +4,19 @@
 #[path = "../../src/annexb.rs"]
 pub mod annexb;
 
+#[path = "../../src"]
+mod media {
+    pub mod congestion;
+    pub mod units;
+}
+pub use media::{congestion, units};
+
 #[path = "../../src/rtp"]
 pub mod rtp {
     pub mod app_message;
     pub mod assemble;
     pub mod fec;
+    pub mod circuit_breaker;
     pub mod feedback;
     pub mod h264_depacketize;
     pub mod h264_packetize;
@@ -16,6 +24,10 @@ pub mod rtp {
     pub mod losses;
     pub mod nack;
     pub mod red;
+    pub mod pacer;
+    pub mod repeat;
+    pub mod send_history;
+    pub mod sender;
     pub mod sequence;
 }
 

@@ -5,5 +5,6 @@ pub(super) mod call;
 pub(super) mod path;
 mod profiles;
 pub(super) mod receiver;
+pub(super) mod scenario;
 mod score;
 mod tcp;

@@ -3,9 +3,10 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::simulation::call::{Call, LIMITS, OVERHEAD, Sample, Scenario};
+use super::simulation::call::Call;
 use super::simulation::path::{Jitter, Loss, PathModel, normal};
 use super::simulation::receiver::Media;
+use super::simulation::scenario::{LIMITS, OVERHEAD, Sample, Scenario};
 use super::*;
 use crate::rtp::sender::Kind;
 
@@ -183,7 +184,7 @@ fn the_gate_opens_where_what_is_in_flight_fits_the_path() {
     let now = trace.now() + Duration::from_millis(300);
     assert!(trace.controller.may_send(now, gate as usize - 1));
     assert!(!trace.controller.may_send(now, gate as usize + 1));
-    assert_eq!(trace.controller.may_encode(now, gate as usize + 1), false);
+    assert!(!trace.controller.may_encode(now, gate as usize + 1));
 }
 
 #[test]

@@ -112,10 +112,12 @@ impl<T> Pacer<T> {
         self.repair_bytes = self.repairs.iter().map(|(_, bytes)| bytes).sum();
     }
 
-    /// Starts a probe; one under way is replaced.
-    pub fn start_probe(&mut self, now: Instant, probe: Probe) {
+    /// Starts a probe; one under way is replaced. What left at `rate` and is not paid for yet is
+    /// paid for at the probe's.
+    pub fn start_probe(&mut self, now: Instant, probe: Probe, rate: Bitrate) {
         self.burst = Some(Burst { probe, bytes: 0, packets: 0, began: now });
-        self.free_at = now;
+        let share = (rate.bps() as f64 / probe.rate.max(1.0)).clamp(0.0, 1.0);
+        self.free_at = now + self.free_at.saturating_duration_since(now).mul_f64(share);
         self.waits = false;
     }
 
@@ -271,7 +273,7 @@ mod tests {
         }
         assert_eq!(pacer.backlog(), 10_000);
         // Rest earns nothing: after a pause it is still one at a time.
-        let left = run(&mut pacer, now + 1000 * MS, 0 * MS, MS, allow(800, true));
+        let left = run(&mut pacer, now + 1000 * MS, Duration::ZERO, MS, allow(800, true));
         assert_eq!(left.len(), 1);
     }
 
@@ -317,7 +319,7 @@ mod tests {
         assert!(run(&mut pacer, now, 50 * MS, MS, shut).is_empty());
         pacer.push(Class::Audio, 3, 100);
         let left = run(&mut pacer, now + 50 * MS, 50 * MS, MS, shut);
-        assert_eq!(left, [(0 * MS, Departure::Packet(3, Class::Audio, None))]);
+        assert_eq!(left, [(Duration::ZERO, Departure::Packet(3, Class::Audio, None))]);
         let mut open = allow(800, true);
         open.rate = Bitrate::from_kbps(8000);
         assert_eq!(run(&mut pacer, now + 100 * MS, 50 * MS, MS, open).len(), 2);
@@ -327,7 +329,7 @@ mod tests {
     fn a_probe_takes_media_along_then_padding_and_sound_past_both() {
         let now = Instant::now();
         let mut pacer = Pacer::new(now);
-        pacer.start_probe(now, probe(1_000_000.0));
+        pacer.start_probe(now, probe(1_000_000.0), Bitrate::from_kbps(200));
         pacer.push(Class::Video, 1, 1000);
         pacer.push(Class::Repair, 2, 1000);
         let mut left = run(&mut pacer, now, 10 * MS, MS, allow(200, true));
@@ -343,10 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_does_not_begin_with_two_packets_at_once() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(now);
+        (0..3).for_each(|n| pacer.push(Class::Video, n, 1000));
+        assert!(pacer.poll(now, allow(200, true)).is_some());
+        pacer.start_probe(now, probe(1_000_000.0), Bitrate::from_kbps(200));
+        assert_eq!(pacer.poll(now + 7 * MS, allow(200, true)), None);
+        assert!(pacer.poll(now + 8 * MS, allow(200, true)).is_some());
+    }
+
+    #[test]
     fn a_probe_without_padding_ends() {
         let now = Instant::now();
         let mut pacer: Pacer<u32> = Pacer::new(now);
-        pacer.start_probe(now, probe(1_000_000.0));
+        pacer.start_probe(now, probe(1_000_000.0), Bitrate::from_kbps(200));
         assert_eq!(pacer.poll(now, allow(200, true)), Some(Departure::Padding(1000, 7)));
         pacer.handle_padding(now, None);
         assert_eq!(pacer.poll(now, allow(200, true)), None);

@@ -174,11 +174,15 @@ impl<P: Clone> Sender<P> {
 
     /// What leaves now; call it until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Sent<P>> {
+        if self.agreed.feedback && self.pacer.backlog() > 0 {
+            // With the first picture there is something to probe with.
+            self.controller.start_probing(now);
+        }
         loop {
             if !self.pacer.is_probing()
                 && let Some(probe) = self.controller.poll_probe()
             {
-                self.pacer.start_probe(now, probe);
+                self.pacer.start_probe(now, probe, self.controller.pacing_rate());
             }
             let departure = self.pacer.poll(now, self.allowance(now))?;
             match departure {
@@ -214,10 +218,6 @@ impl<P: Clone> Sender<P> {
             self.repeater.add(now, number, outgoing.clone(), outgoing.bytes);
         }
         let number = outgoing.numbered.then(|| self.record(now, outgoing.bytes, probe, kind));
-        // With the first picture there is something to probe with.
-        if class == Class::Video && self.agreed.feedback {
-            self.controller.start_probing(now);
-        }
         Sent { packet: outgoing.packet, kind, number }
     }
 
@@ -295,3 +295,6 @@ impl<P: Clone> Sender<P> {
         &self.controller
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,86 +6,21 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::path::{Fate, Path, PathModel, normal};
+use super::path::{Fate, Path, normal};
 use super::receiver::{Media, Receiver};
+use super::scenario::{LIMITS, Logged, MOST_VIDEO, OVERHEAD, Sample, Scenario};
 use super::tcp::{SEGMENT, Tcp};
-use crate::congestion::{Limits, State};
 use crate::rtp::pacer::Class;
 use crate::rtp::send_history::Status;
 use crate::rtp::sender::{Agreed, Kind, Outgoing, Sender};
-use crate::units::Bitrate;
 
-pub const LIMITS: Limits = Limits {
-    min: Bitrate::from_kbps(60),
-    start: Bitrate::from_kbps(200),
-    max: Bitrate::from_kbps(3200),
-};
-
-/// UDP, IP, SRTP, RTP with extensions.
-pub const OVERHEAD: usize = 58;
 const AUDIO_BYTES: usize = 100 + OVERHEAD;
 const MAX_PAYLOAD: usize = 1150;
 const FRAME: f64 = 1.0 / 30.0;
 
-/// What the encoder makes of a scene at most.
-pub const MOST_VIDEO: f64 = 2.5e6;
-
 /// As the real writer and the real sender do.
 const WRITE_AHEAD: usize = 3 * 1200;
 const MAX_BACKLOG: f64 = 0.080;
-
-#[derive(Clone)]
-pub struct Scenario {
-    pub path: PathModel,
-    pub way_back: f64,
-    pub feedback_interval: f64,
-    pub feedback_loss: f64,
-    /// No feedback comes back between these.
-    pub deaf: Option<(f64, f64)>,
-    /// Of the receiver's clock.
-    pub drift: f64,
-    pub tcp: Option<(f64, f64)>,
-    /// Video is that little between these.
-    pub quiet: Option<(f64, f64, f64)>,
-    pub seconds: f64,
-}
-
-impl Scenario {
-    pub fn new(path: PathModel) -> Self {
-        let way_back = path.delay;
-        Self {
-            path,
-            way_back,
-            feedback_interval: 0.050,
-            feedback_loss: 0.0,
-            deaf: None,
-            drift: 0.0,
-            tcp: None,
-            quiet: None,
-            seconds: 60.0,
-        }
-    }
-}
-
-/// What left: when, what, and what became of it.
-pub struct Logged {
-    pub at: f64,
-    pub bytes: usize,
-    pub media: Media,
-    pub kind: Kind,
-    pub arrived: Option<f64>,
-    pub queued: Option<f64>,
-    pub overflow: bool,
-}
-
-/// State every 10 ms.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    pub at: f64,
-    pub target: f64,
-    pub queue: f64,
-    pub state: State,
-}
 
 enum Event {
     Audio,

@@ -1,7 +1,8 @@
 //! The network profiles a call is judged on, and what it must reach on them.
 
-use super::call::{Call, Scenario};
+use super::call::Call;
 use super::path::{Jitter, Loss, PathModel};
+use super::scenario::Scenario;
 
 /// No bottleneck worth the name.
 const WIDE: f64 = 100e6;
@@ -100,7 +101,10 @@ fn every_profile_is_used_without_a_queue() {
                 && score.queue_p95 <= goal.queue_p95
                 && score.started <= goal.started
                 && score.audio_bad <= goal.audio_bad
-                && score.padding < 0.03;
+                && score.padding < 0.03
+                && score.longest_gap < 3.0
+                && score.flushes <= 8
+                && (score.played, score.audio) > (1000, 2000);
             if !reached {
                 missed.push(format!("{} {seed}: {score:.2?}", goal.name));
             }

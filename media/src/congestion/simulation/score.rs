@@ -1,7 +1,8 @@
 //! What a run was worth.
 
-use super::call::{Call, MOST_VIDEO};
+use super::call::Call;
 use super::receiver::Media;
+use super::scenario::{Logged, MOST_VIDEO};
 use crate::rtp::sender::Kind;
 
 /// The begin is scored on its own.
@@ -40,7 +41,7 @@ pub struct StepScore {
 
 impl Call {
     pub fn score(&self, seconds: f64) -> Score {
-        let first = |logged: &&super::call::Logged| logged.kind == Kind::First;
+        let first = |logged: &&Logged| logged.kind == Kind::First;
         let arrived = self.log.iter().filter(first).filter(|l| l.arrived.is_some());
         let begin = if self.tcp.is_some() { 30.0 } else { BEGIN };
         let bits: usize = arrived.filter(|l| l.at > begin).map(|l| 8 * l.bytes).sum();

@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use super::*;
+use crate::units::Bitrate;
+
+const LIMITS: Limits = Limits {
+    min: Bitrate::from_kbps(60),
+    start: Bitrate::from_kbps(200),
+    max: Bitrate::from_kbps(3200),
+};
+
+/// Departure, arrival (ms) and size of each packet; `None`: lost.
+type Packets<'a> = &'a [(f64, Option<f64>, usize)];
+
+fn reports(begin: Instant, id: u32, packets: Packets<'_>) -> Vec<PacketReport> {
+    let at = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
+    let report =
+        |(sequence, &(sent, arrival, size)): (usize, &(f64, Option<f64>, usize))| PacketReport {
+            sequence: sequence as u64 + 100,
+            size,
+            departure: begin + at(sent),
+            arrival: arrival.map(|ms| at(ms + 7000.0)),
+            probe: Some(id),
+        };
+    packets.iter().enumerate().map(report).collect()
+}
+
+/// A prober that has sent the first probe: 600 kbit/s, five packets of 500 bytes.
+fn probing() -> (Prober, u32, Instant) {
+    let mut prober = Prober::new(LIMITS);
+    prober.start(0.0, 200_000.0);
+    let probe = prober.poll().expect("a probe");
+    assert_eq!((probe.rate, probe.bytes, probe.packets), (600_000.0, 2500, 5));
+    prober.start(1.0, 200_000.0);
+    assert_eq!(prober.poll(), None, "only one first probe");
+    (prober, probe.id, Instant::now())
+}
+
+fn kbps(outcome: Option<Outcome>) -> Option<f64> {
+    outcome.expect("complete").result.map(|received| received.rate / 1000.0)
+}
+
+/// Five packets that leave every 6.7 ms and arrive that far apart.
+fn even(apart: f64) -> Vec<(f64, Option<f64>, usize)> {
+    let leaves = |n: usize| 6.667 * n as f64;
+    (0..5).map(|n| (leaves(n), Some(30.0 + apart * n as f64), 500)).collect()
+}
+
+#[test]
+fn the_slower_of_sent_and_received_counts() {
+    let (mut prober, id, begin) = probing();
+    let found = kbps(prober.handle_reports(&reports(begin, id, &even(6.667)), begin));
+    assert!((found.expect("a rate") - 600.0).abs() < 2.0, "{found:?}");
+    let (mut prober, id, begin) = probing();
+    let found = kbps(prober.handle_reports(&reports(begin, id, &even(20.0)), begin));
+    // 2000 bytes in 80 ms, less a margin for what is full.
+    assert!((found.expect("a rate") - 190.0).abs() < 2.0, "{found:?}");
+    let (mut prober, id, begin) = probing();
+    let found = kbps(prober.handle_reports(&reports(begin, id, &even(4.0)), begin));
+    assert!((found.expect("a rate") - 600.0).abs() < 2.0, "clumped a little: {found:?}");
+}
+
+#[test]
+fn clumped_arrivals_are_no_result() {
+    let (mut prober, id, begin) = probing();
+    assert!(prober.handle_reports(&reports(begin, id, &even(1.0)), begin).is_none());
+    let (mut prober, id, begin) = probing();
+    assert!(prober.handle_reports(&reports(begin, id, &even(0.0)), begin).is_none());
+}
+
+#[test]
+fn unequal_sizes_do_not_bias_the_result() {
+    // A large first packet, paid for at 600 kbit/s, and a small last one.
+    let sizes = [1200, 300, 600, 900, 100];
+    let (mut sent, mut through, mut packets) = (0.0, 0.0_f64, Vec::new());
+    for size in sizes {
+        // A bottleneck of 400 kbit/s.
+        through = through.max(sent) + 8.0 * size as f64 / 400.0;
+        packets.push((sent, Some(through + 30.0), size));
+        sent += 8.0 * size as f64 / 600.0;
+    }
+    let (mut prober, id, begin) = probing();
+    let found = kbps(prober.handle_reports(&reports(begin, id, &packets), begin));
+    let found = found.expect("a rate");
+    assert!((0.75 * 400.0..=600.0).contains(&found), "{found}");
+    // Without a bottleneck it is what was sent.
+    let free: Vec<_> = packets.iter().map(|&(at, _, size)| (at, Some(at + 30.0), size)).collect();
+    let (mut prober, id, begin) = probing();
+    let found = kbps(prober.handle_reports(&reports(begin, id, &free), begin));
+    assert!((found.expect("a rate") - 600.0).abs() < 5.0, "{found:?}");
+}
+
+#[test]
+fn a_probe_split_across_reports_is_one() {
+    let (mut prober, id, begin) = probing();
+    let all = reports(begin, id, &even(6.667));
+    assert!(prober.handle_reports(&all[..2], begin).is_none());
+    assert!(prober.handle_reports(&all[2..4], begin).is_none());
+    let found = kbps(prober.handle_reports(&all[4..], begin));
+    assert!((found.expect("a rate") - 600.0).abs() < 2.0);
+    assert!(prober.handle_reports(&all, begin).is_none(), "not again");
+}
+
+#[test]
+fn a_fifth_may_be_lost_and_no_more() {
+    let mut packets = even(6.667);
+    packets[2].1 = None;
+    let (mut prober, id, begin) = probing();
+    assert!(kbps(prober.handle_reports(&reports(begin, id, &packets), begin)).is_some());
+    packets[3].1 = None;
+    let (mut prober, id, begin) = probing();
+    assert!(kbps(prober.handle_reports(&reports(begin, id, &packets), begin)).is_none());
+}
+
+#[test]
+fn failures_lengthen_the_wait_to_a_limit() {
+    let mut prober = Prober::new(LIMITS);
+    (0..20).for_each(|_| prober.fail());
+    // Longer would miss a rise that is to be found within 8 s.
+    assert_eq!(prober.wait, 6.0);
+}
