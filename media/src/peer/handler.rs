@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnectionEventHandler, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
@@ -17,6 +17,9 @@ use crate::rtp::assemble::RtpPacket;
 /// Forwards what the stack's driver task calls back with; never blocks it.
 pub(super) struct Handler {
     pub(super) events: mpsc::UnboundedSender<PeerEvent>,
+    /// Counts the candidates gathered. The first of a generation comes when all of this
+    /// machine's own are known to the stack.
+    pub(super) gathered: watch::Sender<u64>,
     pub(super) inlets: Arc<Inlets>,
     pub(super) key_frames: Arc<Notify>,
     pub(super) sender_ssrc: u32,
@@ -28,6 +31,7 @@ pub(super) struct Handler {
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        self.gathered.send_modify(|count| *count += 1);
         match event.candidate.to_json() {
             Ok(init) => {
                 let _ = self.events.send(PeerEvent::Candidate(Candidate {
