@@ -27,6 +27,7 @@ use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
 use visavis_signaling::{BindError, ClientHandle, ClientUpdate, Fingerprint, PublicAddress};
 
+use crate::awake::Awake;
 use crate::call::{Call, ConnectionId, End, Input};
 use crate::host::{Hosted, Hosting};
 use crate::news::News;
@@ -165,6 +166,7 @@ pub struct Engine {
     line_updates: mpsc::Sender<(u64, ClientUpdate)>,
     from_line: mpsc::Receiver<(u64, ClientUpdate)>,
     settle_by: Option<Instant>,
+    awake: Option<Awake>,
     quit: bool,
 }
 
@@ -225,6 +227,7 @@ impl Engine {
             line_updates,
             from_line,
             settle_by: None,
+            awake: None,
             quit: false,
         };
         if let Some(warning) = options.warning {
@@ -304,6 +307,9 @@ impl Engine {
             return None;
         }
         let _ = self.reports.send(Report::Phase(phase.clone()));
+        if phase.with_peer() != before.with_peer() {
+            self.awake = phase.with_peer().then(Awake::keep);
+        }
         if *before == Phase::Lobby {
             self.devices.enter_call(&self.local, self.call_label());
             self.settle_by = Some(Instant::now() + SETTLE_WITHIN);
