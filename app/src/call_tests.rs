@@ -316,14 +316,15 @@ fn without_a_line_to_the_server_a_new_network_waits_for_it() {
 }
 
 #[test]
-fn a_connection_that_cannot_be_restarted_is_begun_anew_without_a_word() {
+fn a_connection_that_cannot_be_restarted_is_begun_anew() {
     let mut story = in_call();
     story.handle(Input::NetworkChanged);
     let effects = story.handle(Input::SetupFailed(1, "another network".to_owned()));
     assert!(
-        matches!(effects[..], [Effect::Close(1), Effect::Open(2, _), Effect::Offer(2)]),
+        matches!(effects[..3], [Effect::Close(1), Effect::Open(2, _), Effect::Offer(2)]),
         "{effects:?}"
     );
+    assert_eq!(effects[3..], [Effect::Tell(News::PathFailed)]);
     let mut story = in_call_as_second();
     story.handle(Input::NetworkChanged);
     assert_eq!(story.handle(Input::SetupFailed(1, "another network".to_owned())), []);

@@ -110,6 +110,8 @@ async fn the_browser_on_the_other_machine() -> Result<()> {
         Options { camera: Some(&camera), microphone: Some(&microphone), ..Options::default() };
     let chromium = Chromium::start(options).await?;
     let tab = chromium.open("http://127.0.0.1:8080/room/tea?join").await?;
+    tab.until("a seat", "['waiting', 'connecting', 'connected'].includes(visavis.state)", SOON)
+        .await?;
     signs.set("there")?;
     tab.state("connected", 2 * UP).await?;
     tab.sees_movement(UP).await?;
