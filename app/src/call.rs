@@ -4,6 +4,7 @@
 
 mod effect;
 mod input;
+mod path;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use visavis_signaling::protocol::{ByeReason, PeerId, Role, ServerEvent};
 
 pub use self::effect::{Effect, End};
 pub use self::input::Input;
+use self::path::{Path, Remedy};
 
 use crate::negotiation::{Act, Negotiation};
 use crate::news::News;
@@ -23,14 +25,11 @@ use crate::snapshot::{Peer, Phase};
 /// Marks one connection to one peer; rises with each.
 pub type ConnectionId = u64;
 
-/// An offer that nobody answers is made anew after this long.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-
-/// What failed is tried again after this long.
-const RETRY_AFTER: Duration = Duration::from_secs(3);
-
 /// A server notices a dead connection and gives its seat away within this time.
 const GHOSTS_STAY: Duration = Duration::from_secs(50);
+
+/// Someone given up, who still has the other seat, is greeted this often.
+const HAIL_EVERY: Duration = Duration::from_secs(20);
 
 /// The machine.
 pub struct Call {
@@ -53,23 +52,20 @@ pub struct Call {
     audio: bool,
     video: bool,
     said_lost: bool,
-    /// The path died while there was no server to make a new one with.
-    restart: bool,
     /// The room has been full since then, probably with our own ghost.
     full_since: Option<Instant>,
-    /// The initiator begins anew then, if nothing has come of what was begun.
-    retry_at: Option<Instant>,
+    /// Someone who was given up, and still has the other seat.
+    absent: Option<Absent>,
     random: StdRng,
 }
 
-/// How media gets to the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
-    /// Not yet.
-    Unknown,
-    Up,
-    /// It did, and does not now.
-    Down,
+/// Whom no path leads to.
+struct Absent {
+    id: PeerId,
+    /// Whether we were the initiator.
+    initiator: bool,
+    /// When to greet them again: they may have come back, and have given us up too.
+    hail_at: Instant,
 }
 
 impl Call {
@@ -86,7 +82,7 @@ impl Call {
             peer: None,
             peer_id: None,
             seated: false,
-            path: Path::Unknown,
+            path: Path::default(),
             since: None,
             ready_at: None,
             connected_at: None,
@@ -94,9 +90,8 @@ impl Call {
             audio: false,
             video: false,
             said_lost: false,
-            restart: false,
             full_since: None,
-            retry_at: None,
+            absent: None,
             random: StdRng::seed_from_u64(seed),
         }
     }
@@ -132,20 +127,20 @@ impl Call {
             Input::Host { room } => {
                 let mut effects = self.leave();
                 self.hosting = true;
-                self.phase = Phase::Joining { room: room.clone() };
+                self.phase = Phase::Joining { room: room.clone(), held: false };
                 effects.push(Effect::StartServer(room));
                 effects
             }
             Input::Join { server, room, invite } => {
                 let mut effects = self.leave();
                 self.invite = invite;
-                self.phase = Phase::Joining { room: room.clone() };
+                self.phase = Phase::Joining { room: room.clone(), held: false };
                 effects.push(Effect::Dial { server, room });
                 effects
             }
             Input::HangUp => self.end(End::HungUp, None),
             Input::Hosted { server, invite } => match &self.phase {
-                Phase::Joining { room } if self.hosting => {
+                Phase::Joining { room, .. } if self.hosting => {
                     self.invite = invite;
                     vec![Effect::Dial { server, room: room.clone() }]
                 }
@@ -180,17 +175,22 @@ impl Call {
                 self.handle_peer(id, event, now)
             }
             Input::OfferMade(id, sdp) if self.connection == Some(id) => {
-                self.retry_at = Some(now + ANSWER_WITHIN);
+                self.path.handle_offered(now);
                 let acts = self.negotiation.handle_offer_made(sdp);
                 self.perform(acts)
             }
             Input::AnswerMade(id, sdp) if self.connection == Some(id) => {
+                self.path.handle_answering(now);
                 let acts = self.negotiation.handle_answer_made(sdp);
                 self.perform(acts)
             }
             Input::Timeout => self.handle_timeout(now),
+            Input::NetworkChanged => {
+                self.path.handle_network_changed(now);
+                self.mend(now)
+            }
             Input::AnswerAccepted(id) if self.connection == Some(id) => {
-                self.retry_at = None;
+                self.path.handle_answered(now);
                 let acts = self.negotiation.handle_answer_accepted();
                 self.perform(acts)
             }
@@ -198,7 +198,7 @@ impl Call {
                 self.handle_refused(News::PeerRefused(reason), now)
             }
             Input::SetupFailed(id, reason) if self.connection == Some(id) => {
-                self.handle_refused(News::SetupFailed(reason), now)
+                self.handle_setup_failed(reason, now)
             }
             Input::Peer(..)
             | Input::OfferMade(..)
@@ -232,15 +232,16 @@ impl Call {
                 self.ice_servers = usable(ice_servers);
                 self.use_ice_servers()
             }
-            ServerEvent::Full { retry_ms, .. } => self.handle_full(room, retry_ms, now),
+            ServerEvent::Full { retry_ms, held, .. } => self.handle_full(room, retry_ms, held, now),
             ServerEvent::Message { message, .. } => match PeerMessage::read(&message) {
-                Ok(message) => self.handle_message(message, room),
+                Ok(message) => self.handle_message(message, room, now),
                 Err(error) => {
                     tracing::debug!(%error, "from the other end");
                     vec![]
                 }
             },
             ServerEvent::Bye { reason, .. } => {
+                self.absent = None;
                 let Some(peer) = self.peer.clone() else {
                     return vec![];
                 };
@@ -276,11 +277,9 @@ impl Call {
         match peer {
             Some(peer) if self.peer_id.as_ref() == Some(&peer) => {
                 self.show(room);
-                if std::mem::take(&mut self.restart) {
-                    self.begin_anew()
-                } else {
-                    self.use_ice_servers()
-                }
+                let mut effects = self.use_ice_servers();
+                effects.extend(self.mend(now));
+                effects
             }
             // Came while we were away.
             Some(peer) => self.meet(role == Role::Initiator, peer, room, now),
@@ -310,21 +309,31 @@ impl Call {
 
     /// Settles the phase, inside `room`.
     fn show(&mut self, room: String) {
-        self.phase = match (&self.peer, self.path, self.since) {
-            (None, ..) if self.seated => Phase::Waiting { room, invite: self.invite.clone() },
-            (Some(_), Path::Up, Some(since)) => {
+        self.phase = match (&self.peer, self.since) {
+            (None, _) if self.seated => Phase::Waiting { room, invite: self.invite.clone() },
+            (Some(_), Some(since)) if self.path.is_up() => {
                 Phase::InCall { room, since, server_lost: !self.seated }
             }
-            (Some(_), Path::Unknown, _) if self.seated => Phase::Connecting { room },
+            (Some(_), _) if self.path.is_unknown() && self.seated => Phase::Connecting { room },
             _ => Phase::Reconnecting { room },
         }
     }
 
-    /// After a lost connection our own seat may be held for our ghost a while yet.
-    fn handle_full(&mut self, room: String, retry_ms: u64, now: Instant) -> Vec<Effect> {
+    /// A seat may be held a while yet for our own ghost: of the connection just lost, or of a
+    /// program that was killed.
+    fn handle_full(
+        &mut self,
+        room: String,
+        retry_ms: u64,
+        held: bool,
+        now: Instant,
+    ) -> Vec<Effect> {
         let since = *self.full_since.get_or_insert(now);
-        let ghost = !matches!(self.phase, Phase::Joining { .. });
-        if ghost && now.saturating_duration_since(since) < GHOSTS_STAY {
+        let joining = matches!(self.phase, Phase::Joining { .. });
+        if (held || !joining) && now.saturating_duration_since(since) < GHOSTS_STAY {
+            if joining {
+                self.phase = Phase::Joining { room, held: true };
+            }
             let after = Duration::from_millis(retry_ms.clamp(500, 5_000));
             return vec![Effect::Knock(after)];
         }
@@ -335,24 +344,64 @@ impl Call {
         let acts = self.negotiation.handle_refused();
         let mut effects = self.perform(acts);
         if self.connection.is_none() {
-            self.retry_at = Some(now + RETRY_AFTER);
+            self.path.handle_refused(now);
         }
         effects.push(Effect::Tell(news));
         effects
     }
 
-    /// When [`Input::Timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.retry_at
+    fn handle_setup_failed(&mut self, reason: String, now: Instant) -> Vec<Effect> {
+        let mut effects = self.handle_refused(News::SetupFailed(reason), now);
+        if self.connection.is_some() {
+            // It was a restart: what is wrong with the connection, a fresh one may not have.
+            effects.clear();
+            self.path.handle_no_restart(now);
+            effects.extend(self.mend(now));
+        }
+        effects
     }
 
-    /// Begins a connection anew where nothing has come of the last attempt.
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let hail_at = self.absent.as_ref().filter(|_| self.seated).map(|absent| absent.hail_at);
+        [self.path.poll_timeout(self.seated), hail_at].into_iter().flatten().min()
+    }
+
     fn handle_timeout(&mut self, now: Instant) -> Vec<Effect> {
-        if self.retry_at.is_none_or(|at| now < at) {
-            return vec![];
+        let mut effects = self.mend(now);
+        if let Some(absent) = &mut self.absent
+            && self.seated
+            && absent.hail_at <= now
+        {
+            absent.hail_at = now + HAIL_EVERY;
+            effects.push(Effect::Send(PeerMessage::Hello { name: self.name.clone() }));
         }
-        self.retry_at = None;
-        self.begin_anew()
+        effects
+    }
+
+    /// Does what the path needs by now.
+    fn mend(&mut self, now: Instant) -> Vec<Effect> {
+        let was_up = self.path.is_up();
+        let Some(remedy) = self.path.handle_timeout(now, self.seated) else {
+            return vec![];
+        };
+        let mut effects = match remedy {
+            Remedy::Restart => {
+                let acts = self.negotiation.handle_restart();
+                self.perform(acts)
+            }
+            Remedy::Anew => self.begin_anew(),
+            Remedy::Failed => {
+                let mut effects = vec![Effect::Tell(News::PathFailed)];
+                effects.extend(self.begin_anew());
+                effects
+            }
+            Remedy::GiveUp => self.give_up(now),
+        };
+        if was_up && !self.path.is_up() {
+            effects.extend(self.path_lost());
+        }
+        effects
     }
 
     /// A fresh connection in the same call, if it is ours to begin one.
@@ -362,12 +411,35 @@ impl Call {
         self.perform(acts)
     }
 
+    /// No path has led to the other end for too long.
+    fn give_up(&mut self, now: Instant) -> Vec<Effect> {
+        let Some(room) = self.room() else {
+            return vec![];
+        };
+        let name = self.peer.as_ref().map(|peer| peer.name.clone()).unwrap_or_default();
+        let (id, initiator) = (self.peer_id.take(), self.negotiation.initiator());
+        let mut effects = self.lose_peer(room);
+        self.absent = id.map(|id| Absent { id, initiator, hail_at: now + HAIL_EVERY });
+        effects.push(Effect::Tell(News::PeerGivenUp(name)));
+        effects
+    }
+
+    /// The path is down: says so.
+    fn path_lost(&mut self) -> Vec<Effect> {
+        let Some(room) = self.room() else {
+            return vec![];
+        };
+        self.show(room);
+        vec![Effect::Tell(News::PathFailed)]
+    }
+
     /// Someone took the other seat, or we took the second one.
     fn meet(&mut self, initiator: bool, peer: PeerId, room: String, now: Instant) -> Vec<Effect> {
         let hello = PeerMessage::Hello { name: self.name.clone() };
         let acts = self.negotiation.handle_met(initiator, [hello, self.state()]);
         let effects = self.perform(acts);
         self.part();
+        self.path = Path::new(initiator);
         self.peer = Some(Peer { name: String::new(), audio: true, video: true });
         self.peer_id = Some(peer);
         self.ready_at = Some(now);
@@ -375,11 +447,16 @@ impl Call {
         effects
     }
 
-    fn handle_message(&mut self, message: PeerMessage, room: String) -> Vec<Effect> {
-        let Some(peer) = &mut self.peer else {
-            return vec![];
-        };
+    fn handle_message(&mut self, message: PeerMessage, room: String, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if let PeerMessage::Hello { .. } = message
+            && let Some(Absent { id, initiator, .. }) = self.absent.take()
+        {
+            effects.extend(self.meet(initiator, id, room.clone(), now));
+        }
+        let Some(peer) = &mut self.peer else {
+            return effects;
+        };
         match &message {
             PeerMessage::Hello { name } => peer.name.clone_from(name),
             PeerMessage::State { audio, video, screen } => {
@@ -412,30 +489,23 @@ impl Call {
                 self.perform(acts)
             }
             PeerEvent::Connected => {
-                self.retry_at = None;
-                self.restart = false;
-                self.path = Path::Up;
+                self.path.handle_connected();
                 self.since.get_or_insert(now);
                 self.connected_at.get_or_insert(now);
                 self.show(room);
                 let sends = self.peer.as_ref().is_none_or(|peer| peer.video);
                 vec![Effect::StartSending(id), Effect::PeerSendsVideo(id, sends)]
             }
-            PeerEvent::Disconnected => {
-                self.path = Path::Down;
-                self.show(room);
-                vec![]
-            }
-            PeerEvent::Failed => {
-                self.path = Path::Down;
-                self.show(room);
-                let mut effects = vec![Effect::Tell(News::PathFailed)];
-                if self.seated {
-                    effects.extend(self.begin_anew());
+            PeerEvent::Disconnected | PeerEvent::Failed => {
+                let was_up = self.path.is_up();
+                if event == PeerEvent::Failed {
+                    self.path.handle_failed(now);
                 } else {
-                    // A new one needs the server, and its fresh relays.
-                    self.restart = true;
+                    self.path.handle_silent(now);
                 }
+                // Once, not at every attempt in vain.
+                let mut effects = if was_up { self.path_lost() } else { vec![] };
+                effects.extend(self.mend(now));
                 effects
             }
         }
@@ -464,7 +534,7 @@ impl Call {
     fn room(&self) -> Option<String> {
         match &self.phase {
             Phase::Lobby => None,
-            Phase::Joining { room }
+            Phase::Joining { room, .. }
             | Phase::Waiting { room, .. }
             | Phase::Connecting { room }
             | Phase::InCall { room, .. }
@@ -475,12 +545,11 @@ impl Call {
     fn part(&mut self) {
         self.peer = None;
         self.peer_id = None;
-        self.path = Path::Unknown;
-        self.restart = false;
+        self.path = Path::default();
         self.since = None;
         self.ready_at = None;
         self.connected_at = None;
-        self.retry_at = None;
+        self.absent = None;
         self.full_since = None;
     }
 
@@ -529,6 +598,7 @@ impl Call {
             effects.push(match (act, self.connection) {
                 (Act::Send(message), _) => Effect::Send(message),
                 (Act::Offer, Some(id)) => Effect::Offer(id),
+                (Act::Restart, Some(id)) => Effect::Restart(id),
                 (Act::Rollback, Some(id)) => Effect::Rollback(id),
                 (Act::Answer(sdp), Some(id)) => Effect::Answer(id, sdp),
                 (Act::AcceptAnswer(sdp), Some(id)) => Effect::AcceptAnswer(id, sdp),

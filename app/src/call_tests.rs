@@ -91,8 +91,30 @@ fn in_call() -> Story {
     let mut story = Story::new();
     story.first_and_met();
     story.says(hello());
+    let effects = story.handle(Input::OfferMade(1, "o".to_owned()));
+    let [Effect::Send(PeerMessage::Offer { call: Some(mark), .. })] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    story.says(json!({ "type": "answer", "sdp": "a", "call": mark }));
+    story.handle(Input::AnswerAccepted(1));
     story.handle(Input::Peer(1, PeerEvent::Connected));
     story
+}
+
+fn in_call_as_second() -> Story {
+    let mut story = Story::new();
+    story.second_and_met();
+    story.says(hello());
+    story.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
+    story.handle(Input::AnswerMade(1, "a".to_owned()));
+    story.handle(Input::Peer(1, PeerEvent::Connected));
+    story
+}
+
+/// Lets time pass until something is to be done, and does it.
+fn next(story: &mut Story) -> Vec<Effect> {
+    story.now = story.call.poll_timeout().expect("something to be done");
+    story.timeout(story.now)
 }
 
 fn hello() -> Value {
@@ -185,7 +207,7 @@ fn who_stays_becomes_the_initiator() {
 fn a_full_room_leads_back_to_the_lobby() {
     let mut story = Story::new();
     story.join();
-    let effects = story.server(ServerEvent::Full { room: room(), retry_ms: 5000 });
+    let effects = story.server(ServerEvent::Full { room: room(), retry_ms: 5000, held: false });
     assert_eq!(told(&effects), [&News::RoomFull("tea".to_owned())]);
     assert_eq!(effects.last(), Some(&Effect::Ended(End::RoomFull)));
     assert_eq!(*story.call.phase(), Phase::Lobby);
@@ -220,19 +242,98 @@ fn a_resumed_seat_leaves_the_call_as_it_was() {
 }
 
 #[test]
-fn a_path_that_died_with_the_server_is_begun_anew_with_fresh_relays() {
+fn a_path_that_died_with_the_server_is_restarted_with_fresh_relays() {
     let mut story = in_call();
     story.handle(Input::ServerLost("restarts".to_owned()));
-    let effects = story.handle(Input::Peer(1, PeerEvent::Failed));
+    let effects = story.handle(Input::Peer(1, PeerEvent::Disconnected));
     assert_eq!(effects, [Effect::Tell(News::PathFailed)]);
     assert!(matches!(story.call.phase(), Phase::Reconnecting { .. }));
     let effects = story.resumed(Role::Initiator, Some("b"));
-    let Effect::Open(2, servers) = &effects[1] else { panic!("{effects:?}") };
-    assert_eq!(servers[0].urls, ["turn:fresh"]);
-    assert_eq!(effects[2], Effect::Offer(2));
+    assert!(only_renewed(&effects[..1]));
+    assert_eq!(effects[1..], [Effect::Restart(1)]);
     // Once is enough.
     story.handle(Input::ServerLost("restarts".to_owned()));
     assert!(only_renewed(&story.resumed(Role::Initiator, Some("b"))));
+}
+
+#[test]
+fn a_silent_path_is_restarted_then_begun_anew_then_given_up() {
+    let mut story = in_call();
+    let effects = story.handle(Input::Peer(1, PeerEvent::Disconnected));
+    assert_eq!(effects, [Effect::Tell(News::PathFailed), Effect::Restart(1)]);
+    assert!(matches!(story.call.phase(), Phase::Reconnecting { .. }));
+    let [Effect::Close(1), Effect::Open(2, _), Effect::Offer(2)] = &next(&mut story)[..] else {
+        panic!("no new connection")
+    };
+    let effects = loop {
+        let effects = next(&mut story);
+        if matches!(story.call.phase(), Phase::Waiting { .. }) {
+            break effects;
+        }
+    };
+    assert!(matches!(effects[0], Effect::Close(_)));
+    assert_eq!(told(&effects), [&News::PeerGivenUp("韩梅梅".to_owned())]);
+    // Whoever comes back says so, or is asked.
+    let hail = next(&mut story);
+    assert_eq!(hail, [Effect::Send(PeerMessage::Hello { name: "Lei".to_owned() })]);
+    let effects = story.says(hello());
+    assert!(matches!(&effects[0], Effect::Send(PeerMessage::Hello { .. })), "{effects:?}");
+    assert!(matches!(effects[effects.len() - 1], Effect::Offer(_)), "{effects:?}");
+    assert!(matches!(story.call.phase(), Phase::Connecting { .. }));
+}
+
+#[test]
+fn whoever_left_after_being_given_up_is_not_hailed() {
+    let mut story = in_call();
+    story.handle(Input::Peer(1, PeerEvent::Disconnected));
+    while !matches!(story.call.phase(), Phase::Waiting { .. }) {
+        next(&mut story);
+    }
+    story.server(ServerEvent::Bye { id: id("b"), reason: ByeReason::Lost });
+    assert_eq!(story.call.poll_timeout(), None);
+    assert_eq!(story.says(hello()), []);
+}
+
+#[test]
+fn a_new_network_is_restarted_on_by_either_end_and_nobody_notices() {
+    for mut story in [in_call(), in_call_as_second()] {
+        assert_eq!(story.handle(Input::NetworkChanged), [Effect::Restart(1)]);
+        assert!(matches!(story.call.phase(), Phase::InCall { .. }));
+        let effects = story.handle(Input::OfferMade(1, "o".to_owned()));
+        assert!(matches!(&effects[..], [Effect::Send(PeerMessage::Offer { .. })]), "{effects:?}");
+        story.handle(Input::Peer(1, PeerEvent::Connected));
+        assert_eq!(story.call.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn without_a_line_to_the_server_a_new_network_waits_for_it() {
+    let mut story = in_call();
+    story.handle(Input::ServerLost("redials".to_owned()));
+    assert_eq!(story.handle(Input::NetworkChanged), []);
+    let effects = story.resumed(Role::Initiator, Some("b"));
+    assert_eq!(effects[1..], [Effect::Restart(1)]);
+}
+
+#[test]
+fn a_connection_that_cannot_be_restarted_is_begun_anew() {
+    let mut story = in_call();
+    story.handle(Input::NetworkChanged);
+    let effects = story.handle(Input::SetupFailed(1, "another network".to_owned()));
+    assert!(
+        matches!(effects[..3], [Effect::Close(1), Effect::Open(2, _), Effect::Offer(2)]),
+        "{effects:?}"
+    );
+    assert_eq!(effects[3..], [Effect::Tell(News::PathFailed)]);
+    let mut story = in_call_as_second();
+    story.handle(Input::NetworkChanged);
+    assert_eq!(story.handle(Input::SetupFailed(1, "another network".to_owned())), []);
+    // The initiator's new one is taken.
+    let effects = story.says(json!({ "type": "offer", "sdp": "o", "call": "d" }));
+    assert_eq!(
+        effects,
+        [Effect::Close(1), Effect::Open(2, vec![]), Effect::Answer(2, "o".to_owned())]
+    );
 }
 
 #[test]
@@ -270,8 +371,7 @@ fn a_dead_path_is_tried_anew_by_the_initiator_only() {
     let mut second = Story::new();
     second.second_and_met();
     second.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
-    let effects = second.handle(Input::Peer(1, PeerEvent::Failed));
-    assert_eq!(effects, [Effect::Tell(News::PathFailed)]);
+    assert_eq!(second.handle(Input::Peer(1, PeerEvent::Failed)), []);
 }
 
 #[test]
@@ -371,8 +471,30 @@ fn our_own_ghost_in_the_room_is_waited_for() {
     let mut story = Story::new();
     story.first_and_met();
     story.handle(Input::ServerLost("broken".to_owned()));
-    let full = || ServerEvent::Full { room: room(), retry_ms: 3000 };
+    let full = || ServerEvent::Full { room: room(), retry_ms: 3000, held: false };
     assert_eq!(story.server(full()), [Effect::Knock(Duration::from_secs(3))]);
     story.now += GHOSTS_STAY;
     assert_eq!(story.server(full()).last(), Some(&Effect::Ended(End::RoomFull)));
+}
+
+#[test]
+fn a_seat_held_for_somebody_is_waited_for_at_the_door() {
+    let mut story = Story::new();
+    story.join();
+    let full = |held| ServerEvent::Full { room: room(), retry_ms: 3000, held };
+    assert_eq!(story.server(full(true)), [Effect::Knock(Duration::from_secs(3))]);
+    assert!(matches!(story.call.phase(), Phase::Joining { held: true, .. }));
+    story.created();
+    assert!(matches!(story.call.phase(), Phase::Waiting { .. }));
+    // Whom it was held for may come back.
+    let mut story = Story::new();
+    story.join();
+    story.server(full(true));
+    assert_eq!(story.server(full(false)).last(), Some(&Effect::Ended(End::RoomFull)));
+    // And it is not held for ever.
+    let mut story = Story::new();
+    story.join();
+    story.server(full(true));
+    story.now += GHOSTS_STAY;
+    assert_eq!(story.server(full(true)).last(), Some(&Effect::Ended(End::RoomFull)));
 }

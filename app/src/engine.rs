@@ -2,11 +2,15 @@
 //! the runtime's own thread; the window and the command line only send commands and look at
 //! snapshots.
 
+mod commands;
 mod devices;
+mod events;
 mod notices;
 mod perform;
 mod shown;
 mod statistics;
+mod surroundings;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,23 +21,20 @@ use tokio::time::MissedTickBehavior;
 use visavis_media::devices::DeviceList;
 use visavis_media::frame_log::FrameLog;
 use visavis_media::local::{LocalEvent, LocalMedia};
-use visavis_media::peer::PeerEvent;
+use visavis_media::peer::{PeerEvent, SelectedPair};
 use visavis_media::session::Session;
 use visavis_media::sound::processing::Processing;
 use visavis_media::sound::{AudioSinkSpec, AudioSourceSpec};
 use visavis_media::source::VideoSourceSpec;
-use visavis_signaling::client::Trouble;
-use visavis_signaling::{
-    BindError, CallLink, ClientHandle, ClientUpdate, Fingerprint, LinkError, PublicAddress,
-    RoomName, ServerUrl, Target, link::pinned_in,
-};
+use visavis_signaling::{BindError, ClientHandle, ClientUpdate, Fingerprint, PublicAddress};
 
+use crate::awake::Awake;
 use crate::call::{Call, ConnectionId, End, Input};
 use crate::host::{Hosted, Hosting};
 use crate::news::News;
 use crate::proposal;
 use crate::settings::{RecentRoom, Settings, SettingsFile};
-use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot, Stranger};
+use crate::snapshot::{Command, Phase, Pictures, Shared, Snapshot};
 use crate::text::Language;
 use devices::Devices;
 use notices::Notices;
@@ -123,7 +124,8 @@ enum Event {
     Hosted(u64, Result<Hosted, BindError>),
     Knock(u64),
     Devices(DeviceList),
-    Pair(ConnectionId, Option<String>),
+    Pair(ConnectionId, Option<SelectedPair>),
+    Network(surroundings::Change),
 }
 
 /// The loop's state.
@@ -149,7 +151,7 @@ pub struct Engine {
     snapshot: Snapshot,
     notices: Notices,
     stats: Option<StatsSink>,
-    pair: Option<String>,
+    pair: Option<SelectedPair>,
     join_running_server: bool,
     give_up_after: Option<u32>,
     relay_only: bool,
@@ -169,6 +171,7 @@ pub struct Engine {
     settle_by: Option<Instant>,
     /// The devices are being listed.
     listing: bool,
+    awake: Option<Awake>,
     quit: bool,
 }
 
@@ -234,6 +237,7 @@ impl Engine {
             from_line,
             settle_by: None,
             listing: false,
+            awake: None,
             quit: false,
         };
         if let Some(warning) = options.warning {
@@ -253,6 +257,9 @@ impl Engine {
             self.list_devices();
         }
         self.publish();
+        let network = self.events.clone();
+        let watching =
+            tokio::spawn(watch::watch(move |change| network.send(Event::Network(change)).is_ok()));
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -281,6 +288,7 @@ impl Engine {
             }
             self.publish();
         }
+        watching.abort();
         self.input(Input::HangUp).await;
         self.finish_leaving().await;
         let local = Arc::clone(&self.local);
@@ -291,216 +299,6 @@ impl Engine {
     /// Waits for calls that are being left; each takes a few seconds at most.
     async fn finish_leaving(&mut self) {
         while self.leaving.join_next().await.is_some() {}
-    }
-
-    async fn command(&mut self, command: Command) {
-        match command {
-            Command::Host { room } => self.host(room).await,
-            Command::Join { target, server } => self.join(&target, server.as_deref()).await,
-            Command::TrustStranger => self.trust_stranger().await,
-            Command::DistrustStranger => self.snapshot.stranger = None,
-            Command::HangUp => self.input(Input::HangUp).await,
-            Command::SetMicrophone(on) => {
-                self.settings.microphone_on = on;
-                self.devices.set_microphone(&self.local, on, self.call.phase());
-                self.announce_state().await;
-                self.save();
-            }
-            Command::SetCamera(on) => {
-                self.settings.camera_on = on;
-                self.devices.set_camera(&self.local, on);
-                self.announce_state().await;
-                self.save();
-            }
-            Command::ChooseCamera(id) => {
-                self.settings.camera.clone_from(&id);
-                self.devices.choose_camera(&self.local, id);
-                self.save();
-            }
-            Command::ChooseMicrophone(id) => {
-                self.settings.microphone.clone_from(&id);
-                self.devices.choose_microphone(&self.local, id);
-                self.save();
-            }
-            Command::ChooseSpeaker(id) => {
-                self.settings.speaker.clone_from(&id);
-                self.devices.choose_speaker(&self.local, id);
-                self.save();
-            }
-            Command::SetProcessing(processing) => {
-                self.settings.processing = processing;
-                self.local.set_processing(processing);
-                self.save();
-            }
-            Command::SetName(name) => {
-                self.settings.name.clone_from(&name);
-                self.input(Input::Name(name)).await;
-                self.save();
-            }
-            Command::SetLanguage(language) => {
-                self.settings.language = language;
-                self.save();
-            }
-            Command::RefreshDevices => self.list_devices(),
-            Command::ProposeRoom => {
-                self.snapshot.proposed_room = proposal::room(&mut rand::rng());
-            }
-            Command::Dismiss(id) => self.notices.dismiss(id),
-            Command::Quit => self.quit = true,
-        }
-    }
-
-    async fn host(&mut self, room: String) {
-        self.pinned = None;
-        self.joining = None;
-        self.snapshot.stranger = None;
-        match RoomName::parse(&room) {
-            Ok(name) => {
-                self.entering = Some(RecentRoom {
-                    target: name.as_str().to_owned(),
-                    server: None,
-                    hosted: true,
-                    when: unix_seconds(),
-                });
-                self.input(Input::Host { room: name.as_str().to_owned() }).await;
-            }
-            Err(error) => {
-                self.tell(News::HostFailed(error.to_string()));
-                let _ = self.reports.send(Report::Ended(End::HostFailed));
-            }
-        }
-    }
-
-    async fn join(&mut self, target: &str, server: Option<&str>) {
-        self.snapshot.stranger = None;
-        match link(target, server) {
-            Ok(link) => {
-                self.pinned = link.fingerprint.or(self.trusted);
-                self.joining = Some(Joining {
-                    target: target.to_owned(),
-                    server: server.map(str::to_owned),
-                    dialled: link.server.to_string(),
-                });
-                self.entering = Some(RecentRoom {
-                    target: target.to_owned(),
-                    server: server.map(str::to_owned),
-                    hosted: false,
-                    when: unix_seconds(),
-                });
-                self.input(Input::Join {
-                    server: link.server.to_string(),
-                    room: link.room.as_str().to_owned(),
-                    invite: Some(link.to_string()),
-                })
-                .await;
-            }
-            Err(error) => {
-                self.tell(News::ServerRefused(error.to_string()));
-                let _ = self.reports.send(Report::Ended(End::ServerRefused));
-            }
-        }
-    }
-
-    async fn event(&mut self, event: Event) {
-        match event {
-            Event::Local(event) => self.local_event(event).await,
-            Event::Peer(id, event) => {
-                let connected = event == PeerEvent::Connected;
-                self.input(Input::Peer(id, event)).await;
-                if connected {
-                    self.look_up_pair(id);
-                }
-            }
-            Event::Hosted(hosting, hosted) => {
-                if let Some(input) = self.hosted(hosting, hosted) {
-                    self.input(input).await;
-                }
-            }
-            Event::Knock(line) => {
-                if let Some((current, handle)) = &self.line
-                    && *current == line
-                    && let Err(error) = handle.join_again()
-                {
-                    tracing::debug!(%error, "asking for the seat again");
-                }
-            }
-            Event::Devices(list) => {
-                self.listing = false;
-                self.devices.handle_list(&self.local, &self.snapshot.devices, &list);
-                if *self.snapshot.devices != list {
-                    self.snapshot.devices = Arc::new(list);
-                }
-            }
-            Event::Pair(id, pair) => {
-                if self.session.as_ref().is_some_and(|(current, _)| *current == id) {
-                    self.pair = pair;
-                }
-            }
-        }
-    }
-
-    async fn local_event(&mut self, event: LocalEvent) {
-        let fault = self.devices.handle(&self.local, event);
-        if let Some(news) = self.devices.take_news() {
-            self.tell(news);
-        }
-        if let Some(fault) = fault {
-            let sentence = fault.error.sentence(Language::English);
-            let _ = self.reports.send(Report::Device { sentence, asked: fault.asked });
-            // In the lobby the place of the picture says it.
-            if *self.call.phase() != Phase::Lobby {
-                self.push_notice(fault.error.sentence(self.language()), true);
-            }
-        }
-        self.announce_state().await;
-        if let Some(settled) = self.settled() {
-            self.input(settled).await;
-        }
-    }
-
-    async fn line_update(&mut self, update: ClientUpdate) {
-        match update {
-            ClientUpdate::Event(event) => self.input(Input::Server(event)).await,
-            ClientUpdate::Lost { reason, .. } => {
-                self.input(Input::ServerLost(reason.to_string())).await;
-            }
-            ClientUpdate::Refused { reason } if is_distrust(&reason) => {
-                self.distrust(reason).await;
-            }
-            ClientUpdate::Refused { reason } => {
-                self.input(Input::ServerRefused(reason.to_string())).await;
-            }
-            ClientUpdate::Connecting { .. } | ClientUpdate::Connected => {}
-        }
-    }
-
-    /// The server is not recognised. Where there is a window, the user decides about a stranger.
-    async fn distrust(&mut self, reason: Trouble) {
-        match reason {
-            Trouble::UnknownCertificate { server, fingerprint } if self.pictures.is_some() => {
-                self.input(Input::HangUp).await;
-                self.snapshot.stranger = Some(Stranger { server: server.to_string(), fingerprint });
-            }
-            Trouble::UnknownCertificate { .. } => {
-                let how = "If it is the right server, add --trust-fingerprint FINGERPRINT.";
-                let _ = self.reports.send(Report::Said(how.to_owned()));
-                self.input(Input::ServerUntrusted(reason)).await;
-            }
-            reason => self.input(Input::ServerUntrusted(reason)).await,
-        }
-    }
-
-    async fn trust_stranger(&mut self) {
-        let (Some(stranger), Some(joining)) = (self.snapshot.stranger.take(), self.joining.take())
-        else {
-            return;
-        };
-        // Also under the address that led there, which may be one in the open.
-        for server in [stranger.server, joining.dialled] {
-            self.settings.trusted.insert(server, stranger.fingerprint);
-        }
-        self.save();
-        self.join(&joining.target, joining.server.as_deref()).await;
     }
 
     /// Tells the call, and performs what it decides, which may lead to further inputs.
@@ -522,6 +320,9 @@ impl Engine {
             return None;
         }
         let _ = self.reports.send(Report::Phase(phase.clone()));
+        if phase.with_peer() != before.with_peer() {
+            self.awake = phase.with_peer().then(Awake::keep);
+        }
         if *before == Phase::Lobby {
             self.devices.enter_call(&self.local, self.call_label());
             self.settle_by = Some(Instant::now() + SETTLE_WITHIN);
@@ -631,43 +432,13 @@ impl Engine {
         let facts = statistics::Facts {
             phase: self.call.phase(),
             initiator: self.call.initiator(),
-            pair: self.pair.as_deref(),
+            pair: self.pair.as_ref().map(|pair| pair.kind.as_str()),
             ready_at: self.call.ready_at(),
             connected_at: self.call.connected_at(),
             first_shown_at: self.shown.first(),
         };
         stats.write(Instant::now(), counters, &facts);
     }
-}
-
-/// The room on a server that `target` and `server` name together.
-fn link(target: &str, server: Option<&str>) -> Result<CallLink, LinkError> {
-    match target.parse()? {
-        Target::Link(link) => Ok(link),
-        Target::Room(room) => {
-            // Without a server the error says what an address looks like.
-            let text = server.unwrap_or_default();
-            Ok(CallLink::new(text.parse::<ServerUrl>()?, room, pinned_in(text)?))
-        }
-    }
-}
-
-/// Whether a server was refused for what it is, and not for what it does.
-fn is_distrust(reason: &Trouble) -> bool {
-    matches!(
-        reason,
-        Trouble::WrongCertificate(_)
-            | Trouble::ChangedCertificate { .. }
-            | Trouble::UnknownCertificate { .. }
-            | Trouble::BadCertificate { .. }
-            | Trouble::NotSecure(_)
-    )
-}
-
-fn unix_seconds() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

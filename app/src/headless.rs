@@ -211,7 +211,8 @@ fn say(report: &Report, qr: bool) -> Option<ExitCode> {
 pub(crate) fn phase_line(phase: &Phase) -> Option<String> {
     Some(match phase {
         Phase::Lobby => return None,
-        Phase::Joining { room } => format!("Joining {room}"),
+        Phase::Joining { room, held: false } => format!("Joining {room}"),
+        Phase::Joining { held: true, .. } => "Waiting for the seat".to_owned(),
         Phase::Waiting { invite: Some(invite), .. } => {
             format!("Waiting for the other person. Invite: {invite}")
         }

@@ -1,5 +1,6 @@
 //! Visavis: face-to-face video calls in one program. `docs/architecture.md` draws the whole.
 
+pub mod awake;
 pub mod call;
 pub mod cli;
 pub mod engine;

@@ -13,6 +13,9 @@ use crate::peer_message::PeerMessage;
 /// More candidates than an honest end sends on one connection, or before its description.
 const MAX_CANDIDATES: usize = 200;
 
+/// More offers than an honest end makes on one connection: each has candidates of its own.
+const MAX_OFFERS: u32 = 500;
+
 /// More connections than an honest end begins anew in one stay.
 const MAX_CONNECTIONS: u32 = 50;
 
@@ -27,6 +30,9 @@ pub enum Act {
     Close,
     /// Make an offer; answer with [`Negotiation::handle_offer_made`].
     Offer,
+    /// Make an offer that looks for a new path (ICE restart, RFC 8445 section 9); answer with
+    /// [`Negotiation::handle_offer_made`].
+    Restart,
     /// Take back our own offer.
     Rollback,
     /// Answer this offer; answer with [`Negotiation::handle_answer_made`] or
@@ -64,8 +70,10 @@ struct Connection {
     offered: bool,
     /// The other end's description was applied.
     described: bool,
-    /// Candidates of the other end taken since.
+    /// Candidates of the other end taken since its last description.
     candidates: usize,
+    /// Offers of the other end taken.
+    offers: u32,
 }
 
 impl Negotiation {
@@ -151,8 +159,23 @@ impl Negotiation {
             offered: true,
             described: false,
             candidates: 0,
+            offers: 0,
         });
         vec![Act::Open, Act::Offer]
+    }
+
+    /// A new path for the same connection; either end may look for one. Nothing while an offer
+    /// of ours is unanswered, and nothing with a tutorial's page, which takes no second offer.
+    pub fn handle_restart(&mut self) -> Vec<Act> {
+        match &mut self.connection {
+            Some(connection)
+                if self.peer_is_ours && connection.described && !connection.offered =>
+            {
+                connection.offered = true;
+                vec![Act::Restart]
+            }
+            _ => vec![],
+        }
     }
 
     /// A fresh connection in the same call, after the one before died or never came to be; only
@@ -175,17 +198,26 @@ impl Negotiation {
                 return vec![];
             }
             self.begun += 1;
-            self.connection =
-                Some(Connection { call, offered: false, described: false, candidates: 0 });
+            self.connection = Some(Connection {
+                call,
+                offered: false,
+                described: false,
+                candidates: 0,
+                offers: 1,
+            });
             acts.push(Act::Open);
-        } else if let Some(connection) = &mut self.connection
-            && connection.offered
-        {
-            if self.initiator {
+        } else if let Some(connection) = &mut self.connection {
+            if connection.offered && self.initiator {
                 return vec![]; // glare, and we are impolite
             }
-            connection.offered = false;
-            acts.push(Act::Rollback);
+            if connection.offers >= MAX_OFFERS {
+                return vec![];
+            }
+            if std::mem::take(&mut connection.offered) {
+                acts.push(Act::Rollback);
+            }
+            connection.offers += 1;
+            connection.candidates = 0;
         }
         acts.push(Act::Answer(sdp));
         acts
@@ -199,6 +231,7 @@ impl Negotiation {
             return vec![];
         }
         connection.offered = false;
+        connection.candidates = 0;
         vec![Act::AcceptAnswer(sdp)]
     }
 
@@ -258,14 +291,19 @@ impl Negotiation {
         acts
     }
 
-    /// The other end's first description was unusable: the connection it began is none.
+    /// A description was unusable or could not be made: a connection that never had one is
+    /// none, one that stands goes on without.
     pub fn handle_refused(&mut self) -> Vec<Act> {
-        match &self.connection {
+        match &mut self.connection {
             Some(connection) if !connection.described => {
                 self.connection = None;
                 vec![Act::Close]
             }
-            _ => vec![],
+            Some(connection) => {
+                connection.offered = false;
+                vec![]
+            }
+            None => vec![],
         }
     }
 
@@ -291,227 +329,5 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn greeting() -> [PeerMessage; 2] {
-        [
-            PeerMessage::Hello { name: "Lei".to_owned() },
-            PeerMessage::State { audio: true, video: true, screen: false },
-        ]
-    }
-
-    fn hello() -> PeerMessage {
-        PeerMessage::Hello { name: String::new() }
-    }
-
-    fn offer(call: Option<&str>) -> PeerMessage {
-        PeerMessage::Offer { sdp: "offer".to_owned(), call: call.map(str::to_owned) }
-    }
-
-    fn answer(call: &str) -> PeerMessage {
-        PeerMessage::Answer { sdp: "answer".to_owned(), call: Some(call.to_owned()) }
-    }
-
-    fn candidate(text: &str, call: Option<&str>) -> PeerMessage {
-        PeerMessage::Candidate {
-            candidate: text.to_owned(),
-            id: None,
-            label: Some(0),
-            call: call.map(str::to_owned),
-        }
-    }
-
-    fn met(initiator: bool) -> Negotiation {
-        let mut negotiation = Negotiation::default();
-        negotiation.handle_settled("-");
-        negotiation.handle_met(initiator, greeting());
-        negotiation
-    }
-
-    fn added(acts: &[Act]) -> Vec<&str> {
-        acts.iter()
-            .filter_map(|act| match act {
-                Act::AddCandidate(candidate) => Some(candidate.candidate.as_str()),
-                _ => None,
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_initiator_offers_at_the_first_word_and_only_once() {
-        let mut first = met(true);
-        assert_eq!(first.handle_message(hello(), "c1"), [Act::Open, Act::Offer]);
-        assert_eq!(first.handle_message(PeerMessage::GotUserMedia, "c2"), []);
-        assert_eq!(
-            first.handle_offer_made("sdp".to_owned()),
-            [Act::Send(PeerMessage::Offer { sdp: "sdp".to_owned(), call: Some("c1".to_owned()) })]
-        );
-    }
-
-    #[test]
-    fn nobody_offers_before_the_own_sources_are_settled() {
-        let mut first = Negotiation::default();
-        first.handle_met(true, greeting());
-        assert_eq!(first.handle_message(hello(), "c1"), []);
-        assert_eq!(
-            first.handle_settled("c1"),
-            [Act::Send(PeerMessage::GotUserMedia), Act::Open, Act::Offer]
-        );
-    }
-
-    #[test]
-    fn the_second_one_never_offers_first() {
-        let mut second = met(false);
-        assert_eq!(second.handle_message(hello(), "c1"), []);
-        assert_eq!(
-            second.handle_message(offer(Some("c9")), "c1"),
-            [Act::Open, Act::Answer("offer".to_owned())]
-        );
-        assert_eq!(
-            second.handle_answer_made("a".to_owned()),
-            [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: Some("c9".to_owned()) })]
-        );
-    }
-
-    #[test]
-    fn candidates_that_overtake_the_description_wait_for_it() {
-        let mut second = met(false);
-        assert_eq!(second.handle_message(candidate("one", Some("c9")), "-"), []);
-        assert_eq!(second.handle_message(candidate("stale", Some("c8")), "-"), []);
-        second.handle_message(offer(Some("c9")), "-");
-        let acts = second.handle_answer_made("a".to_owned());
-        assert_eq!(added(&acts), ["one"]);
-        assert_eq!(added(&second.handle_message(candidate("two", Some("c9")), "-")), ["two"]);
-        assert_eq!(added(&second.handle_message(candidate("three", None), "-")), ["three"]);
-        assert!(second.handle_message(candidate("old", Some("c8")), "-").is_empty());
-    }
-
-    #[test]
-    fn a_flood_of_candidates_before_a_description_is_bounded() {
-        let mut second = met(false);
-        for index in 0..10_000 {
-            second.handle_message(candidate(&index.to_string(), None), "-");
-        }
-        second.handle_message(offer(None), "-");
-        assert_eq!(added(&second.handle_answer_made("a".to_owned())).len(), MAX_CANDIDATES);
-    }
-
-    #[test]
-    fn a_flood_of_candidates_after_the_description_is_bounded_too() {
-        let mut second = met(false);
-        second.handle_message(offer(None), "-");
-        second.handle_answer_made("a".to_owned());
-        let taken: usize = (0..10_000)
-            .map(|index| second.handle_message(candidate(&index.to_string(), None), "-").len())
-            .sum();
-        assert_eq!(taken, MAX_CANDIDATES);
-    }
-
-    #[test]
-    fn a_flood_of_calls_is_bounded() {
-        let mut second = met(false);
-        let opened = (0..1000)
-            .filter(|call| !second.handle_message(offer(Some(&call.to_string())), "-").is_empty())
-            .count();
-        assert_eq!(opened, MAX_CONNECTIONS as usize);
-    }
-
-    #[test]
-    fn an_answer_to_another_connection_is_dropped() {
-        let mut first = met(true);
-        first.handle_message(hello(), "c1");
-        first.handle_offer_made("o".to_owned());
-        assert_eq!(first.handle_message(candidate("early", Some("c1")), "-"), []);
-        assert_eq!(first.handle_message(answer("c0"), "-"), []);
-        assert_eq!(
-            first.handle_message(answer("c1"), "-"),
-            [Act::AcceptAnswer("answer".to_owned())]
-        );
-        assert_eq!(first.handle_message(answer("c1"), "-"), [], "answered once is enough");
-        assert_eq!(added(&first.handle_answer_accepted()), ["early"]);
-    }
-
-    #[test]
-    fn when_offers_cross_the_polite_end_yields() {
-        let mut first = met(true);
-        first.handle_message(hello(), "c1");
-        first.handle_offer_made("o".to_owned());
-        assert_eq!(first.handle_message(offer(Some("c1")), "-"), [], "the impolite one ignores");
-
-        let mut second = met(false);
-        second.handle_message(offer(Some("c1")), "-");
-        second.handle_answer_made("a".to_owned());
-        second.connection.as_mut().expect("open").offered = true;
-        assert_eq!(
-            second.handle_message(offer(Some("c1")), "-"),
-            [Act::Rollback, Act::Answer("offer".to_owned())]
-        );
-    }
-
-    #[test]
-    fn a_tutorials_page_needs_no_marks() {
-        let mut second = met(false);
-        assert_eq!(
-            second.handle_message(offer(None), "-"),
-            [Act::Open, Act::Answer("offer".to_owned())]
-        );
-        assert_eq!(
-            second.handle_answer_made("a".to_owned()),
-            [Act::Send(PeerMessage::Answer { sdp: "a".to_owned(), call: None })]
-        );
-        assert!(!second.peer_is_ours());
-    }
-
-    #[test]
-    fn a_tutorials_page_gets_no_marks() {
-        let mut first = met(true);
-        assert_eq!(
-            first.handle_message(PeerMessage::GotUserMedia, "c1"),
-            [Act::Open, Act::Offer],
-            "not before its camera is there"
-        );
-        assert_eq!(
-            first.handle_offer_made("o".to_owned()),
-            [Act::Send(PeerMessage::Offer { sdp: "o".to_owned(), call: None })]
-        );
-        let answer = PeerMessage::Answer { sdp: "answer".to_owned(), call: None };
-        assert_eq!(first.handle_message(answer, "-"), [Act::AcceptAnswer("answer".to_owned())]);
-        let told = first.handle_local_candidate(Candidate {
-            candidate: "one".to_owned(),
-            mid: None,
-            mline_index: Some(0),
-        });
-        assert!(matches!(&told[..], [Act::Send(PeerMessage::Candidate { call: None, .. })]));
-    }
-
-    #[test]
-    fn a_new_peer_is_a_new_connection() {
-        let mut first = met(true);
-        first.handle_message(hello(), "c1");
-        let acts = first.handle_met(true, greeting());
-        assert_eq!(acts[0], Act::Close);
-        assert_eq!(acts.last(), Some(&Act::Send(PeerMessage::GotUserMedia)));
-        assert_eq!(first.handle_message(hello(), "c2"), [Act::Open, Act::Offer]);
-    }
-
-    #[test]
-    fn a_garbage_first_offer_leaves_no_connection_behind() {
-        let mut second = met(false);
-        second.handle_message(offer(Some("c1")), "-");
-        assert_eq!(second.handle_refused(), [Act::Close]);
-        assert_eq!(second.handle_message(offer(Some("c2")), "-")[0], Act::Open);
-    }
-
-    #[test]
-    fn a_dead_connection_is_made_anew_by_the_initiator() {
-        let mut first = met(true);
-        first.handle_message(hello(), "c1");
-        assert_eq!(first.handle_failed("c2"), [Act::Open, Act::Offer]);
-        let mut second = met(false);
-        second.handle_message(offer(Some("c1")), "-");
-        second.handle_answer_made("a".to_owned());
-        assert_eq!(second.handle_failed("c2"), []);
-        assert_eq!(second.handle_message(offer(Some("c2")), "-")[0], Act::Open);
-    }
-}
+#[path = "negotiation_tests.rs"]
+mod tests;

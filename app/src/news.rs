@@ -23,6 +23,8 @@ pub enum News {
     HostFailed(String),
     /// The path to the other end is dead; what was tried says the reason.
     PathFailed,
+    /// The other one has not been reached for too long.
+    PeerGivenUp(String),
     /// What the other end sent could not be used.
     PeerRefused(String),
     /// Nothing can be set up at our end.
@@ -73,6 +75,10 @@ impl News {
             Self::PathFailed => {
                 "The connection to the other person broke. Trying again.".to_owned()
             }
+            Self::PeerGivenUp(name) => format!(
+                "{} could not be reached for 30 seconds: given up. The room stays open for them.",
+                or(name, "The other person")
+            ),
             Self::PeerRefused(reason) => {
                 format!("What the other person's program sent cannot be used: {reason}")
             }
@@ -95,6 +101,9 @@ impl News {
             Self::ServerUntrusted(why) => Language::Chinese.words().untrusted(why),
             Self::HostFailed(reason) => format!("无法在本机发起通话：{reason}"),
             Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),
+            Self::PeerGivenUp(name) => {
+                format!("30 秒内无法联系到{}，已放弃。房间仍为其保留。", or(name, "对方"))
+            }
             Self::PeerRefused(reason) => format!("无法使用对方程序发来的数据：{reason}"),
             Self::SetupFailed(reason) => format!("本机无法建立通话：{reason}。正在重试。"),
             Self::MicrophoneInstead(name) => format!("现在使用麦克风“{name}”。"),

@@ -148,6 +148,8 @@ pub enum Phase {
     Joining {
         /// The room's name.
         room: String,
+        /// Both seats are taken, one by somebody who is away: it may soon be free.
+        held: bool,
     },
     /// In the room, alone.
     Waiting {

@@ -184,3 +184,73 @@ async fn an_end_that_never_says_hello_is_answered_its_own_way() -> Result<()> {
     ensure!(told == expected, "{told}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_new_connection_in_the_same_call_is_begun_by_the_initiator_only() -> Result<()> {
+    let bench = Bench::set().await?;
+    let told = bench
+        .tell(
+            "const {a, b} = pair(5);
+             for (const [one, first] of [[a, true], [b, false]]) { one.negotiation.meet(first); one.negotiation.settle(); }
+             const before = await up({a, b});
+             b.negotiation.beginAnew();
+             await wait(200);
+             const only = [a.opened, b.opened];
+             const old = [a.pc, b.pc];
+             a.negotiation.beginAnew();
+             await until(() => b.opened === 2);
+             const after = await up({a, b});
+             return {before, only, after, opened: [a.opened, b.opened], closed: old.every(({signalingState}) => signalingState === 'closed'),
+               faults: [...a.faults, ...b.faults]};",
+        )
+        .await?;
+    let expected = json!({
+        "before": true, "only": [1, 1], "after": true, "opened": [2, 2], "closed": true, "faults": [],
+    });
+    ensure!(told == expected, "{told}");
+    Ok(())
+}
+
+/// The stories of the app's `call/path.rs`, told to its twin.
+#[tokio::test]
+async fn a_lost_path_is_restarted_begun_anew_and_given_up() -> Result<()> {
+    let bench = Bench::set().await?;
+    let told = bench
+        .tell(
+            "const {Path} = await import('/path.js');
+             const all = (path, seated = true) => {
+               const story = [];
+               for (let due = path.due(seated); due !== undefined && story.length < 20; due = path.due(seated)) {
+                 const remedy = path.timeout(due, seated);
+                 if (remedy) story.push(`${remedy} ${due}`);
+               }
+               return story;
+             };
+             const path = (initiator, ...events) => {
+               const path = new Path(initiator);
+               for (const [event, now] of events) path[event](now);
+               return path;
+             };
+             const moved = path(true, ['connected'], ['networkChanged', 10]);
+             const restarted = moved.timeout(10, true);
+             const unnoticed = moved.up;
+             moved.connected();
+             return {
+               first: all(path(true, ['connected'], ['silent', 0])),
+               second: all(path(false, ['connected'], ['silent', 0])).slice(0, 3),
+               lineless: all(path(true, ['connected'], ['silent', 0]), false),
+               moved: [restarted, unnoticed, moved.due(true) === undefined],
+               never: [path(false, ['silent', 0], ['failed', 0]).due(true) === undefined, path(true, ['failed', 5]).timeout(5, true)],
+             };",
+        )
+        .await?;
+    let expected = json!({
+        "first": ["restart 0", "anew 5000", "anew 17000", "anew 29000", "give up 30000"],
+        "second": ["restart 2000", "restart 7000", "restart 12000"],
+        "lineless": ["give up 30000"],
+        "moved": ["restart", true, true],
+        "never": [true, "anew"],
+    });
+    ensure!(told == expected, "{told}");
+    Ok(())
+}

@@ -17,18 +17,20 @@ mod playout_delay;
 mod sync_tap;
 mod turn_bridge;
 
-pub use network::first_lan_address;
+pub use network::{first_lan_address, local_addresses};
 pub use outlet::{OutgoingPacket, Outlet, Outlets};
 pub use turn_bridge::KeyPin;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
@@ -45,6 +47,18 @@ use crate::stats::Counters;
 /// Largest RTP payload: 1280 bytes of IPv6 minimum MTU less IP, UDP, RTP with extensions, SRTP
 /// tag, and room for a TURN header.
 pub const MAX_PAYLOAD: usize = 1150;
+
+/// A path from which nothing comes for so long is down. The crate looks every 200 ms.
+const SILENT_AFTER: Duration = Duration::from_millis(2_500);
+
+/// And dead after so much more: until then a restart may find another.
+const DEAD_AFTER: Duration = Duration::from_millis(27_500);
+
+/// This machine's own addresses are known within a millisecond, or something is odd.
+const GATHER_WITHIN: Duration = Duration::from_millis(30);
+
+/// How often the other end is asked whether it still consents to be sent to (RFC 7675).
+const CONSENT_EVERY: Duration = Duration::from_secs(1);
 
 /// A STUN or TURN server, as `ready` hands them out (W3C `RTCIceServer`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -93,6 +107,15 @@ pub struct Candidate {
     pub mid: Option<String>,
     /// `sdpMLineIndex`.
     pub mline_index: Option<u16>,
+}
+
+/// The candidate pair that media takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectedPair {
+    /// The local candidate's type and protocol, e.g. `host/udp`.
+    pub kind: String,
+    /// This machine's address that it begins at (RFC 8445 section 5.1.1), if known.
+    pub base: Option<IpAddr>,
 }
 
 /// What a connection tells.
@@ -146,6 +169,10 @@ pub struct Peer {
     video_flow: Arc<outlet::Flow>,
     bridges: tokio::sync::Mutex<Bridges>,
     red: Arc<AtomicU8>,
+    relay_only: bool,
+    gathering: watch::Receiver<u64>,
+    /// As it was when the connection was made.
+    network: network::Network,
 }
 
 impl Peer {
@@ -173,14 +200,12 @@ impl Peer {
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
             // refuse a later offer of ours, and connecting took 1 s longer.
             .with_answering_dtls_role(RTCDtlsRole::Server)
-            .with_ice_timeouts(
-                Some(Duration::from_secs(3)),
-                Some(Duration::from_secs(6)),
-                Some(Duration::from_secs(1)),
-            )
+            .with_ice_timeouts(Some(SILENT_AFTER), Some(DEAD_AFTER), Some(CONSENT_EVERY))
             .with_prflx_acceptance_min_wait(Some(Duration::from_millis(100)))
             .with_relay_acceptance_min_wait(Some(Duration::from_millis(500)))
             .with_multicast_dns_mode(network.multicast_dns)
+            // A restart binds afresh: the addresses of before may be gone.
+            .with_discard_local_candidates_during_ice_restart(true)
             .build();
         let mut bridges = Bridges::new(ice.pin);
         let configuration = RTCConfigurationBuilder::new()
@@ -193,8 +218,10 @@ impl Peer {
             .build();
         let feedback = Arc::new(feedback::FeedbackQueue::default());
         let red = Arc::new(AtomicU8::new(offer::NO_RED));
+        let (gathered, gathering) = watch::channel(0);
         let handler = handler::Handler {
             events,
+            gathered,
             inlets: Arc::new(inlets),
             feedback: Arc::clone(&feedback),
             sender_ssrc: video_ssrc,
@@ -209,7 +236,7 @@ impl Peer {
                 .with_setting_engine(settings)
                 .with_interceptor_registry(registry)
                 .with_handler(Arc::new(handler))
-                .with_udp_addrs(network.udp)
+                .with_udp_addrs(network.udp.clone())
                 .build()
                 .await
                 .map_err(setup)?,
@@ -232,6 +259,9 @@ impl Peer {
             video_flow,
             bridges: tokio::sync::Mutex::new(bridges),
             red,
+            relay_only: ice.relay_only,
+            gathering,
+            network,
         })
     }
 
@@ -258,11 +288,52 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Local`].
     pub async fn offer(&self) -> Result<String, PeerError> {
+        self.make_offer(None).await
+    }
+
+    /// Makes and applies an offer that looks for a new path (ICE restart, RFC 8445 section 9),
+    /// from whatever addresses this machine has by now. The path there is ends at once.
+    ///
+    /// # Errors
+    /// [`PeerError::Local`], also where the network is another one than a restart can follow: a
+    /// new connection can.
+    pub async fn restart(&self) -> Result<String, PeerError> {
+        self.may_restart()?;
+        self.make_offer(Some(RTCOfferOptions { ice_restart: true })).await
+    }
+
+    /// The crate binds the same wildcards again, and its driver ends where it cannot.
+    fn may_restart(&self) -> Result<(), PeerError> {
+        if network::addresses() == self.network {
+            return Ok(());
+        }
+        Err(PeerError::Local("the machine's network is of another kind now".to_owned()))
+    }
+
+    async fn make_offer(&self, options: Option<RTCOfferOptions>) -> Result<String, PeerError> {
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
-        let offer = self.connection.create_offer(None).await.map_err(local)?;
-        let sdp = offer::prefer_red(&offer.sdp);
-        self.connection.set_local_description(offer).await.map_err(local)?;
-        Ok(sdp)
+        let offer = self.connection.create_offer(options).await.map_err(local)?;
+        self.describe(offer).await
+    }
+
+    /// Applies a description of our own; returns its SDP with this machine's addresses in it,
+    /// which spares the other end a round trip and the crate its next look: candidates that come
+    /// one by one do not wake it.
+    async fn describe(&self, description: RTCSessionDescription) -> Result<String, PeerError> {
+        let sdp = offer::prefer_red(&description.sdp);
+        let mut gathering = self.gathering.clone();
+        gathering.mark_unchanged();
+        self.connection
+            .set_local_description(description)
+            .await
+            .map_err(|error| PeerError::Local(error.to_string()))?;
+        if self.relay_only {
+            return Ok(sdp); // the relay answers later
+        }
+        // Those that do not come in time follow one by one, as all others do.
+        let _ = tokio::time::timeout(GATHER_WITHIN, gathering.changed()).await;
+        let described = self.connection.local_description().await;
+        Ok(described.map_or(sdp, |described| offer::prefer_red(&described.sdp)))
     }
 
     /// Applies the other end's offer and answers it; returns the answer's SDP.
@@ -271,12 +342,15 @@ impl Peer {
     /// [`PeerError::Description`] where the offer is unusable, [`PeerError::Local`] where no
     /// answer could be made.
     pub async fn answer(&self, offer: &str) -> Result<String, PeerError> {
+        let current = self.connection.current_remote_description().await;
+        if current.is_some_and(|current| ice_credentials(&current.sdp) != ice_credentials(offer)) {
+            self.may_restart()?;
+        }
         self.apply(RTCSdpType::Offer, offer).await?;
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
-        let sdp = offer::prefer_red(&answer.sdp);
+        let sdp = self.describe(answer).await?;
         self.red.store(offer::red_payload_type(&sdp), Relaxed);
-        self.connection.set_local_description(answer).await.map_err(local)?;
         Ok(sdp)
     }
 
@@ -361,14 +435,19 @@ impl Peer {
         Arc::new(move |feedback| queue.push(feedback))
     }
 
-    /// The candidate pair in use: the local candidate's type and protocol, e.g. `host/udp`.
-    pub async fn selected_pair(&self) -> Option<String> {
+    /// The candidate pair in use.
+    pub async fn selected_pair(&self) -> Option<SelectedPair> {
         // Not from the statistics: there a pair names its candidates by other ids than theirs.
         let [sender, _] = &self.senders;
         let transport = sender.transport().await.ok()??.ice_transport();
         let pair = transport.get_selected_candidate_pair().await.ok()??;
         let local = pair.local();
-        Some(format!("{}/{}", local.typ, local.protocol).to_lowercase())
+        let base =
+            if local.related_address.is_empty() { &local.address } else { &local.related_address };
+        Some(SelectedPair {
+            kind: format!("{}/{}", local.typ, local.protocol).to_lowercase(),
+            base: base.parse().ok(),
+        })
     }
 
     /// Ends the connection; returns within a fraction of a second.
@@ -383,6 +462,12 @@ fn rtc_servers(servers: Vec<IceServer>) -> Vec<RTCIceServer> {
     let rtc =
         |IceServer { urls, username, credential }| RTCIceServer { urls, username, credential };
     servers.into_iter().map(rtc).collect()
+}
+
+/// Other ones in an offer than in the description before mean a restart (RFC 8839 section 4.4.1.1.1).
+fn ice_credentials(sdp: &str) -> [Option<&str>; 2] {
+    ["a=ice-ufrag:", "a=ice-pwd:"]
+        .map(|attribute| sdp.lines().find_map(|line| line.strip_prefix(attribute)))
 }
 
 fn now() -> Instant {

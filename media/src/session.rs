@@ -96,6 +96,14 @@ impl Session {
         self.peer.offer().await
     }
 
+    /// Makes and applies an offer of a new path.
+    ///
+    /// # Errors
+    /// As [`Peer::restart`].
+    pub async fn restart(&self) -> Result<String, PeerError> {
+        self.peer.restart().await
+    }
+
     /// Answers an offer.
     ///
     /// # Errors

@@ -121,6 +121,9 @@ pub enum ServerEvent {
         room: RoomName,
         /// When to ask again, in milliseconds.
         retry_ms: u64,
+        /// A seat is held for someone whose connection broke: it may soon be free.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        held: bool,
     },
     /// The other seat says something.
     Message {

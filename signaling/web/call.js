@@ -3,10 +3,11 @@
 
 import { Signaling } from '/signaling.js';
 import { Negotiation } from '/negotiation.js';
+import { Path } from '/path.js';
 import { applyTracks, figures, makePeer, prepareAnswer, usable } from '/peer.js';
 
-/** An interrupted path is usually back by itself within this; then a new one is looked for. */
-const RESTART_MS = 3_000;
+/** Someone given up, who still has the other seat, is greeted this often. */
+const HAIL_MS = 20_000;
 const LONGEST_NAME = 64;
 
 export class Call extends EventTarget {
@@ -31,7 +32,13 @@ export class Call extends EventTarget {
   #pc = null;
   #peerId = null;
   #iceServers = [];
-  #restartTimer = 0;
+  #path = new Path(false);
+  #pathTimer = 0;
+  /** We have a seat, and the line that keeps it. */
+  #seated = false;
+  /** Someone who was given up and still has the other seat: their id, and our role. */
+  #absent = null;
+  #hailTimer = 0;
   #knockTimer = 0;
   #told = '';
 
@@ -44,12 +51,13 @@ export class Call extends EventTarget {
       onEvent: (event) => this.#server(event),
       onLine: (up) => {
         this.lineUp = up;
+        if (!up) this.#seated = false;
         this.#changed();
       },
     });
     this.#negotiation = new Negotiation({
       send: (message) => this.#signaling.send(message),
-      hello: () => ({ type: 'hello', app: 'visavis-web', version: 1, name: this.#name, features: [] }),
+      hello: () => this.#hello(),
       state: () => this.#ownState(),
       makePeer: (offering) => this.#makePeer(offering),
       prepareAnswer: (pc) => prepareAnswer(pc, this.#sources.tracks),
@@ -63,6 +71,7 @@ export class Call extends EventTarget {
         this.#changed();
       },
       onBye: () => this.#peerGone('left'),
+      onAnswered: () => this.#path.answering(performance.now()),
       onFault: (error) => {
         console.warn('The other side:', error);
         this.fault = String(error?.message ?? error).slice(0, 200);
@@ -77,6 +86,7 @@ export class Call extends EventTarget {
 
   open() {
     this.#sources.addEventListener('change', this.#sourcesChanged);
+    addEventListener('online', this.#networkChanged);
     this.#sources.settled().then(() => this.#negotiation.settle());
     this.#signaling.open();
   }
@@ -95,11 +105,14 @@ export class Call extends EventTarget {
   #server(event) {
     switch (event.type) {
       case 'created':
+        this.#seated = true;
+        this.#forget();
         this.#peerId = null;
         this.#negotiation.part();
         if (this.state !== 'left' && this.state !== 'lost') this.#enter('waiting');
         break;
       case 'joined':
+        this.#seated = true;
         this.#meet(event.peer, false);
         break;
       case 'join':
@@ -110,12 +123,15 @@ export class Call extends EventTarget {
         this.#renew(event.ice_servers);
         break;
       case 'resumed':
+        this.#seated = true;
         this.#renew(event.ice_servers);
+        this.#mend();
         this.#changed();
         break;
       case 'message':
         // Relayed late, for an end that left meanwhile.
         if (event.from !== undefined && this.#peerId !== null && event.from !== this.#peerId) return;
+        if (this.#absent && event.message?.type === 'hello') this.#meet(this.#absent.id, this.#absent.initiator);
         this.#negotiation.receive(event.message);
         break;
       case 'bye':
@@ -125,6 +141,8 @@ export class Call extends EventTarget {
       case 'full':
         this.knocking = Number.isFinite(event.retry_ms);
         // Others have the seat that was lost with the line.
+        this.#seated = false;
+        this.#forget();
         this.#peerId = null;
         this.#negotiation.part();
         this.#enter('full');
@@ -160,7 +178,9 @@ export class Call extends EventTarget {
   }
 
   #meet(peerId, initiator) {
+    this.#forget();
     this.#peerId = peerId ?? null;
+    this.#path = new Path(initiator);
     this.peerName = '';
     this.peerMedia = { audio: true, video: true };
     this.fault = '';
@@ -171,6 +191,7 @@ export class Call extends EventTarget {
   }
 
   #peerGone(state) {
+    this.#forget();
     this.#peerId = null;
     this.#negotiation.part();
     this.#enter(state);
@@ -178,6 +199,8 @@ export class Call extends EventTarget {
 
   #end(state) {
     clearTimeout(this.#knockTimer);
+    this.#forget();
+    removeEventListener('online', this.#networkChanged);
     this.#sources.removeEventListener('change', this.#sourcesChanged);
     this.#negotiation.part();
     this.#enter(state);
@@ -210,7 +233,6 @@ export class Call extends EventTarget {
     pc.ontrack = null;
     pc.onconnectionstatechange = null;
     pc.close();
-    clearTimeout(this.#restartTimer);
     this.#pc = null;
     this.connectedAt = 0;
     this.connectMs = null;
@@ -218,30 +240,66 @@ export class Call extends EventTarget {
   }
 
   #connection(pc) {
-    clearTimeout(this.#restartTimer);
     switch (pc.connectionState) {
       case 'connected':
+        this.#path.connected();
         this.connectedAt ||= performance.now();
         this.connectMs ??= this.readyAt ? Math.round(this.connectedAt - this.readyAt) : null;
         this.fault = '';
         this.#enter('connected');
         break;
       case 'disconnected':
-      case 'failed':
-        this.#enter(this.connectedAt ? 'reconnecting' : 'connecting');
-        this.#restart(pc, pc.connectionState === 'failed' && this.#negotiation.initiator ? 0 : RESTART_MS);
+        this.#path.silent(performance.now());
         break;
+      case 'failed':
+        this.#path.failed(performance.now());
+        break;
+      default:
+        return;
     }
+    this.#mend();
   }
 
-  /** Looks for a new path, again and again while there is none: the network may be away for minutes. */
-  #restart(pc, delay) {
-    if (!this.#negotiation.peerIsOurs) return;
-    this.#restartTimer = setTimeout(() => {
-      if (pc !== this.#pc || pc.connectionState === 'connected') return;
-      pc.restartIce();
-      this.#restart(pc, 2 * RESTART_MS);
-    }, delay);
+  /** Does what the path needs by now, and comes back when it needs something again. */
+  #mend() {
+    clearTimeout(this.#pathTimer);
+    const remedy = this.#path.timeout(performance.now(), this.#seated);
+    if (remedy === 'restart' && this.#negotiation.peerIsOurs) this.#pc?.restartIce();
+    else if (remedy === 'anew') this.#negotiation.beginAnew();
+    else if (remedy === 'give up') return this.#giveUp();
+    if (this.#peerId !== null && !this.#path.up) {
+      const state = this.#path.unknown ? 'connecting' : 'reconnecting';
+      if (state !== this.state) this.#enter(state);
+    }
+    const due = this.#path.due(this.#seated);
+    if (due !== undefined) this.#pathTimer = setTimeout(() => this.#mend(), Math.max(0, due - performance.now()));
+  }
+
+  /** No path has led to the other end for too long; whoever comes back says so, or is asked. */
+  #giveUp() {
+    const absent = { id: this.#peerId, initiator: this.#negotiation.initiator };
+    this.#peerGone('lost');
+    this.#absent = absent;
+    this.#hailTimer = setInterval(() => {
+      if (this.#seated) this.#signaling.send(this.#hello());
+    }, HAIL_MS);
+  }
+
+  /** Whoever sat opposite is no concern any more. */
+  #forget() {
+    clearTimeout(this.#pathTimer);
+    clearInterval(this.#hailTimer);
+    this.#absent = null;
+    this.#path = new Path(false);
+  }
+
+  #networkChanged = () => {
+    this.#path.networkChanged(performance.now());
+    this.#mend();
+  };
+
+  #hello() {
+    return { type: 'hello', app: 'visavis-web', version: 1, name: this.#name, features: [] };
   }
 
   #ownState() {

@@ -24,7 +24,7 @@ export class Negotiation {
   /**
    * `io`: `send(message)`, `hello()` and `state()` give our own messages, `makePeer(offering)` a fresh
    * connection, `prepareAnswer(pc)` readies the offerer's transceivers, `dropPeer(pc)` closes one;
-   * told: `onHello`, `onState`, `onBye`, `onFault(error)`.
+   * told: `onHello`, `onState`, `onBye`, `onAnswered` (an offer of the other), `onFault(error)`.
    */
   constructor(io, newCall = randomCall) {
     this.#io = io;
@@ -117,6 +117,14 @@ export class Negotiation {
     this.#offer(this.#open(this.#peerIsOurs ? this.#newCall() : undefined, true));
   }
 
+  /** A fresh connection in the same call, after the one before died; only the initiator may begin one. */
+  beginAnew() {
+    if (!this.#initiator || !this.#peerIsOurs) return;
+    this.#queued = [];
+    this.#close();
+    this.#offerFirst();
+  }
+
   #open(call, offering) {
     this.#close();
     const peer = { call, makingOffer: false, ignoring: false, described: false, pc: this.#io.makePeer(offering) };
@@ -185,7 +193,9 @@ export class Negotiation {
     if (!offer || peer !== this.#peer) return;
     await this.#io.prepareAnswer(pc);
     await pc.setLocalDescription();
-    if (peer === this.#peer) this.#sendDescription(peer);
+    if (peer !== this.#peer) return;
+    this.#sendDescription(peer);
+    this.#io.onAnswered?.();
   }
 
   async #candidate(message) {

@@ -34,6 +34,8 @@ pub enum Effect {
     Close(ConnectionId),
     /// Offer on it.
     Offer(ConnectionId),
+    /// Offer a new path on it.
+    Restart(ConnectionId),
     /// Take the offer back.
     Rollback(ConnectionId),
     /// Answer this offer on it.

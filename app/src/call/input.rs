@@ -56,7 +56,10 @@ pub enum Input {
     Name(String),
     /// From a connection.
     Peer(ConnectionId, PeerEvent),
-    /// [`Effect::Offer`](super::Effect::Offer) was done.
+    /// The network that the connection begins at is gone, or the machine has slept.
+    NetworkChanged,
+    /// [`Effect::Offer`](super::Effect::Offer) or [`Effect::Restart`](super::Effect::Restart)
+    /// was done.
     OfferMade(ConnectionId, String),
     /// [`Effect::Answer`](super::Effect::Answer) was done.
     AnswerMade(ConnectionId, String),

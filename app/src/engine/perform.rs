@@ -64,6 +64,10 @@ impl Engine {
                 Ok(sdp) => Input::OfferMade(id, sdp),
                 Err(error) => failed(id, &error),
             }),
+            Effect::Restart(id) if id == *current => Some(match session.restart().await {
+                Ok(sdp) => Input::OfferMade(id, sdp),
+                Err(error) => failed(id, &error),
+            }),
             Effect::Answer(id, sdp) if id == *current => Some(match session.answer(&sdp).await {
                 Ok(sdp) => Input::AnswerMade(id, sdp),
                 Err(error) => failed(id, &error),

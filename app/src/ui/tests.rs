@@ -495,7 +495,7 @@ fn every_view_fits_the_smallest_window() {
     let room = "maple-river-sunny-otter".to_owned();
     for phase in [
         Phase::Lobby,
-        Phase::Joining { room: room.clone() },
+        Phase::Joining { room: room.clone(), held: false },
         Phase::Waiting { room: room.clone(), invite: link },
         Phase::Connecting { room: room.clone() },
         Phase::InCall { room: room.clone(), since: Instant::now(), server_lost: false },

@@ -66,7 +66,8 @@ fn card_ui(ui: &mut Ui, snapshot: &Snapshot, local: &mut Local) -> Vec<Command> 
     let mut commands = Vec::new();
     let (heading, room, invite) = match &snapshot.phase {
         Phase::Waiting { room, invite } => (words.waiting, room, Some(invite)),
-        Phase::Joining { room } => (words.joining, room, None),
+        Phase::Joining { room, held: true } => (words.seat_held, room, None),
+        Phase::Joining { room, held: false } => (words.joining, room, None),
         // Not drawn here.
         Phase::Lobby
         | Phase::Connecting { .. }

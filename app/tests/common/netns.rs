@@ -51,13 +51,19 @@ impl Host {
         words
     }
 
+    /// `ip` of iproute2.
     pub fn ip(&self, arguments: &str) -> Result<()> {
+        let words: Vec<&str> = ["ip"].into_iter().chain(arguments.split(' ')).collect();
+        self.run(&words)
+    }
+
+    /// Runs a program on this host to its end.
+    pub fn run(&self, program: &[&str]) -> Result<()> {
         let mut words = self.enter();
-        words.push("ip".to_owned());
-        words.extend(arguments.split(' ').map(str::to_owned));
-        let output = command(&words).output().context("ip of iproute2")?;
+        words.extend(program.iter().map(|word| (*word).to_owned()));
+        let output = command(&words).output().with_context(|| program.join(" "))?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "ip {arguments}: {}", said.trim());
+        ensure!(output.status.success(), "{}: {}", program.join(" "), said.trim());
         Ok(())
     }
 }

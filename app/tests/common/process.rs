@@ -120,6 +120,13 @@ impl Process {
         if status.success() { Ok(()) } else { bail!("kill -{signal} {pid}: {status}") }
     }
 
+    /// As a crash does: no goodbye.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -197,9 +204,7 @@ impl Server {
 
     /// As a crash does: no goodbye.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.child.kill()?;
-        self.process.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     /// Another one at the same address, with the same key.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnectionEventHandler, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
@@ -17,6 +17,9 @@ use crate::rtp::assemble::RtpPacket;
 /// Forwards what the stack's driver task calls back with; never blocks it.
 pub(super) struct Handler {
     pub(super) events: mpsc::UnboundedSender<PeerEvent>,
+    /// Counts the candidates gathered. The first of a generation comes when all of this
+    /// machine's own are known to the stack.
+    pub(super) gathered: watch::Sender<u64>,
     pub(super) inlets: Arc<Inlets>,
     pub(super) feedback: Arc<FeedbackQueue>,
     pub(super) sender_ssrc: u32,
@@ -30,6 +33,7 @@ pub(super) struct Handler {
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        self.gathered.send_modify(|count| *count += 1);
         match event.candidate.to_json() {
             Ok(init) => {
                 let _ = self.events.send(PeerEvent::Candidate(Candidate {

@@ -8,6 +8,7 @@ use rtc::mdns::MulticastSocket;
 use rtc::shared::ifaces::ifaces;
 
 /// How a connection reaches the network.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Network {
     /// Addresses to bind, with port 0; a wildcard stands for every interface of its family.
     pub(super) udp: Vec<String>,
@@ -39,10 +40,16 @@ fn interfaces() -> Vec<IpAddr> {
         .unwrap_or_default()
 }
 
-/// An address of this machine that others on its network can reach, if there is one; IPv4 first.
-pub fn first_lan_address() -> Option<IpAddr> {
+/// The addresses of this machine that others can reach, in no particular order.
+pub fn local_addresses() -> Vec<IpAddr> {
     let mut found = interfaces();
     found.retain(usable);
+    found
+}
+
+/// An address of this machine that others on its network can reach, if there is one; IPv4 first.
+pub fn first_lan_address() -> Option<IpAddr> {
+    let found = local_addresses();
     found.iter().find(|ip| ip.is_ipv4()).or(found.first()).copied()
 }
 

@@ -298,7 +298,7 @@ mod tests {
         let mut memory = Memory::new(room());
         assert_eq!(memory.send(0.into()), None);
         let mut memory = seated(1);
-        memory.hear(ServerEvent::Full { room: room(), retry_ms: 1 });
+        memory.hear(ServerEvent::Full { room: room(), retry_ms: 1, held: false });
         assert!(!memory.has_seat());
         assert_eq!(memory.send(0.into()), None);
         let plain = ClientEvent::CreateOrJoin { room: room(), resume: None, last_seq: None };

@@ -75,7 +75,7 @@ mod tests {
     fn answers_are_counted_by_what_was_asked() {
         let metrics = Metrics::new();
         let (me, other) = (ConnectionId(1), ConnectionId(2));
-        let full = ServerEvent::Full { room: "tea".parse().unwrap(), retry_ms: 1 };
+        let full = ServerEvent::Full { room: "tea".parse().unwrap(), retry_ms: 1, held: false };
         let error: ServerEvent = EventError::new(ErrorCode::NotInRoom, "x").into();
         let to = |to, event: &ServerEvent| Delivery::Event { to, event: event.clone() };
         metrics.count_answers(me, Asked::Seat { resume: true }, &[to(me, &full)]);

@@ -282,8 +282,11 @@ mod tests {
 
     #[test]
     fn the_server_writes_what_the_protocol_says() {
-        let full = ServerEvent::Full { room: RoomName::parse("tea").unwrap(), retry_ms: 5 };
-        assert_eq!(full.to_text(), r#"{"type":"full","room":"tea","retry_ms":5}"#);
+        let full =
+            |held| ServerEvent::Full { room: RoomName::parse("tea").unwrap(), retry_ms: 5, held };
+        assert_eq!(full(false).to_text(), r#"{"type":"full","room":"tea","retry_ms":5}"#);
+        let held = r#"{"type":"full","room":"tea","retry_ms":5,"held":true}"#;
+        assert_eq!(full(true).to_text(), held);
         let bye = ServerEvent::Bye { id: PeerId::from("p"), reason: ByeReason::Lost };
         assert_eq!(bye.to_text(), r#"{"type":"bye","id":"p","reason":"lost"}"#);
         let error = ServerEvent::from(EventError::new(ErrorCode::NotInRoom, "m"));

@@ -198,7 +198,10 @@ impl Registry {
                 for stranger in self.dissolve(&claim.room) {
                     self.stand(stranger, now);
                     let room = claim.room.clone();
-                    deliveries.push(tell(stranger, ServerEvent::Full { room, retry_ms: RETRY_MS }));
+                    deliveries.push(tell(
+                        stranger,
+                        ServerEvent::Full { room, retry_ms: RETRY_MS, held: true },
+                    ));
                 }
             }
         }

@@ -77,10 +77,11 @@ impl Registry {
             self.sit(connection, name.clone());
             return vec![tell(connection, ServerEvent::Created { room: name, id, resume })];
         };
-        if room.responder.is_some() {
+        if let Some(responder) = &room.responder {
+            let held = [&room.initiator, responder].iter().any(|seat| seat.connection().is_none());
             // Asking counts as a sign of life, or one who waits long would be sent away.
             self.stand(connection, now);
-            let event = ServerEvent::Full { room: name, retry_ms: RETRY_MS };
+            let event = ServerEvent::Full { room: name, retry_ms: RETRY_MS, held };
             return vec![tell(connection, event)];
         }
         let id = PeerId::random(&mut self.rng);

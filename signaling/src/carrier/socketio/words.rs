@@ -285,7 +285,10 @@ mod tests {
         let join = ServerEvent::Join { room: room.clone(), id: id.clone(), resume: None };
         assert_eq!(said(join), json!(["join", ["foo"]]));
         assert_eq!(said(ServerEvent::Ready { ice_servers: vec![] }), json!(["ready", []]));
-        assert_eq!(said(ServerEvent::Full { room, retry_ms: 1 }), json!(["full", ["foo"]]));
+        assert_eq!(
+            said(ServerEvent::Full { room, retry_ms: 1, held: false }),
+            json!(["full", ["foo"]])
+        );
         let message =
             ServerEvent::Message { from: id.clone(), seq: 3, message: json!(["a", "b"]).into() };
         assert_eq!(said(message), json!(["message", [["a", "b"]]]));

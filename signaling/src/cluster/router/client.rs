@@ -362,7 +362,7 @@ mod tests {
         let mut trace = Trace::default();
         assert!(trace.passes(&join(), now));
         assert_eq!(trace.again().unwrap().1, join());
-        trace.told(&ServerEvent::Full { room: tea(), retry_ms: 1 }, now);
+        trace.told(&ServerEvent::Full { room: tea(), retry_ms: 1, held: false }, now);
         assert!(trace.again().is_none());
         let mut trace = seated(Some("first"), now);
         assert!(trace.passes(&ClientEvent::Bye, now));
