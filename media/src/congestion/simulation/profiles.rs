@@ -79,7 +79,7 @@ const GOALS: [Goal; 11] = [
     Goal { name: "wifi", used: 0.97, queue_p95: 5.0, started: 1.5, audio_bad: 0 },
     Goal { name: "narrow500", used: 0.90, queue_p95: 75.0, started: 1.0, audio_bad: 0 },
     Goal { name: "narrow200", used: 0.88, queue_p95: 100.0, started: 1.5, audio_bad: 0 },
-    Goal { name: "3g", used: 0.78, queue_p95: 95.0, started: 4.0, audio_bad: 30 },
+    Goal { name: "3g", used: 0.78, queue_p95: 95.0, started: 6.0, audio_bad: 30 },
     Goal { name: "lte", used: 0.96, queue_p95: 5.0, started: 6.0, audio_bad: 0 },
     Goal { name: "jittery", used: 0.85, queue_p95: 10.0, started: 14.0, audio_bad: 0 },
     Goal { name: "lossy5", used: 0.90, queue_p95: 5.0, started: 3.0, audio_bad: 0 },
