@@ -169,7 +169,7 @@ impl Options {
         let since = Instant::now().checked_sub(Duration::from_secs(768));
         let since = since.unwrap_or_else(Instant::now);
         let phase = match self.view.as_str() {
-            "joining" => Phase::Joining { room: room.clone() },
+            "joining" => Phase::Joining { room: room.clone(), held: false },
             "waiting" => Phase::Waiting { room: room.clone(), invite: Some(link) },
             "alone" => Phase::Waiting { room: room.clone(), invite: None },
             "call" | "muted" | "phone" => {
