@@ -205,6 +205,10 @@ impl Assembler {
                 starts_frame: contents.starts_frame,
             },
         );
+        if self.packets.len() > MAX_PACKETS {
+            // A long queue of it may come between two looks for frames.
+            self.skip_padding();
+        }
         if self.packets.len() > MAX_PACKETS || self.bytes > MAX_BYTES {
             self.stats.overflows += 1;
             self.drop_before(u64::MAX);
