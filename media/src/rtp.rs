@@ -5,4 +5,6 @@ pub mod feedback;
 pub mod h264_depacketize;
 pub mod h264_packetize;
 pub mod nack;
+pub mod payload;
 pub mod sequence;
+pub mod vp8;

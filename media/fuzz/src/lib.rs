@@ -11,8 +11,13 @@ pub mod rtp {
     pub mod h264_depacketize;
     pub mod h264_packetize;
     pub mod nack;
+    pub mod payload;
     pub mod sequence;
+    pub mod vp8;
 }
+
+#[path = "../../src/video_codec.rs"]
+pub mod video_codec;
 
 #[path = "../../src/sound"]
 pub mod sound {
