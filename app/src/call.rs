@@ -52,6 +52,8 @@ pub struct Call {
     name: String,
     audio: bool,
     video: bool,
+    /// The connection whose link is too narrow for our pictures.
+    paused_on: Option<ConnectionId>,
     said_lost: bool,
     /// The path died while there was no server to make a new one with.
     restart: bool,
@@ -93,6 +95,7 @@ impl Call {
             name: String::new(),
             audio: false,
             video: false,
+            paused_on: None,
             said_lost: false,
             restart: false,
             full_since: None,
@@ -109,6 +112,11 @@ impl Call {
     /// The other one, while there is one.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
+    }
+
+    /// Whether the link is too narrow for our pictures.
+    pub fn pictures_paused(&self) -> bool {
+        self.paused_on.is_some() && self.paused_on == self.connection
     }
 
     /// Whether we were first in the room; nothing while nobody is opposite.
@@ -368,7 +376,7 @@ impl Call {
         let acts = self.negotiation.handle_met(initiator, [hello, self.state()]);
         let effects = self.perform(acts);
         self.part();
-        self.peer = Some(Peer { name: String::new(), audio: true, video: true });
+        self.peer = Some(Peer { audio: true, video: true, ..Peer::default() });
         self.peer_id = Some(peer);
         self.ready_at = Some(now);
         self.show(room);
@@ -384,9 +392,11 @@ impl Call {
             PeerMessage::Hello { name } => peer.name.clone_from(name),
             PeerMessage::State { audio, video, screen } => {
                 (peer.audio, peer.video) = (*audio, *video || *screen);
-                if let Some(id) = self.connection {
-                    effects.push(Effect::PeerSendsVideo(id, *video || *screen));
-                }
+                effects.extend(self.connection.map(|id| peer_sends(id, peer)));
+            }
+            PeerMessage::Pictures { paused } => {
+                peer.paused = *paused;
+                effects.extend(self.connection.map(|id| peer_sends(id, peer)));
             }
             PeerMessage::Bye => {
                 // The tutorial's page says it before it goes; the server's `bye` follows.
@@ -425,6 +435,11 @@ impl Call {
                 self.path = Path::Down;
                 self.show(room);
                 vec![]
+            }
+            PeerEvent::PicturesPaused(paused) => {
+                self.paused_on = paused.then_some(id);
+                let news = if paused { News::PicturesPaused } else { News::PicturesBack };
+                vec![Effect::Send(PeerMessage::Pictures { paused }), Effect::Tell(news)]
             }
             PeerEvent::Failed => {
                 self.path = Path::Down;
@@ -555,6 +570,11 @@ fn usable(servers: Vec<visavis_signaling::protocol::IceServer>) -> Vec<IceServer
             credential: server.credential.unwrap_or_default(),
         })
         .collect()
+}
+
+/// Whether pictures of theirs are to be expected: a gap is no freeze where none are.
+fn peer_sends(id: ConnectionId, peer: &Peer) -> Effect {
+    Effect::PeerSendsVideo(id, peer.video && !peer.paused)
 }
 
 #[cfg(test)]

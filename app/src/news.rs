@@ -27,6 +27,10 @@ pub enum News {
     PeerRefused(String),
     /// Nothing can be set up at our end.
     SetupFailed(String),
+    /// Our link became too narrow for pictures.
+    PicturesPaused,
+    /// It carries them again.
+    PicturesBack,
     /// From the server, for people.
     Server(String),
 }
@@ -34,7 +38,14 @@ pub enum News {
 impl News {
     /// Whether something went wrong, or it is just news.
     pub fn is_error(&self) -> bool {
-        !matches!(self, Self::PeerLeft(_) | Self::PeerLost(_) | Self::Server(_))
+        !matches!(
+            self,
+            Self::PeerLeft(_)
+                | Self::PeerLost(_)
+                | Self::Server(_)
+                | Self::PicturesPaused
+                | Self::PicturesBack
+        )
     }
 
     /// The sentence.
@@ -68,6 +79,12 @@ impl News {
             Self::SetupFailed(reason) => {
                 format!("The call cannot be set up here: {reason}. Trying again.")
             }
+            Self::PicturesPaused => {
+                "Your connection is too slow for pictures: only your sound is sent. Pictures come \
+                 back by themselves."
+                    .to_owned()
+            }
+            Self::PicturesBack => "Your picture is sent again.".to_owned(),
             Self::Server(message) => message.clone(),
         }
     }
@@ -84,6 +101,10 @@ impl News {
             Self::PathFailed => "与对方的连接中断，正在重试。".to_owned(),
             Self::PeerRefused(reason) => format!("无法使用对方程序发来的数据：{reason}"),
             Self::SetupFailed(reason) => format!("本机无法建立通话：{reason}。正在重试。"),
+            Self::PicturesPaused => {
+                "您的网络太慢，无法传送画面：目前只传送声音，画面会自动恢复。".to_owned()
+            }
+            Self::PicturesBack => "您的画面已恢复传送。".to_owned(),
             Self::Server(message) => message.clone(),
         }
     }

@@ -5,24 +5,27 @@
 //! `Peer`. Settings and workarounds follow what was measured about the crate; each is named
 //! where it stands.
 
+mod formats;
 mod handler;
 mod interceptors;
+mod late_binding;
 mod network;
 mod offer;
 mod outlet;
 mod turn_bridge;
 
 pub use network::first_lan_address;
-pub use outlet::{OutgoingPacket, Outlet, Outlets};
+pub use outlet::{OutgoingPacket, Outlet, Outlets, VideoOutlet};
 pub use turn_bridge::KeyPin;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
+use rtc::interceptor::StreamInfo;
+use rtc::peer_connection::configuration::media_engine::MIME_TYPE_OPUS;
 use rtc::peer_connection::transport::RTCDtlsRole;
-use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RtpCodecKind};
 use tokio::sync::{Notify, mpsc};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -32,9 +35,11 @@ use webrtc::peer_connection::{
 };
 use webrtc::rtp_transceiver::RtpSender;
 
+use self::formats::{ReceivedVideo, SentVideo};
 use self::turn_bridge::Bridges;
 use crate::rtp::assemble::RtpPacket;
 use crate::stats::Counters;
+use crate::video_codec::VideoCodec;
 
 /// Largest RTP payload: 1280 bytes of IPv6 minimum MTU less IP, UDP, RTP with extensions, SRTP
 /// tag, and room for a TURN header.
@@ -100,6 +105,8 @@ pub enum PeerEvent {
     Disconnected,
     /// The path is dead.
     Failed,
+    /// The link became too narrow for pictures (`true`), or carries them again.
+    PicturesPaused(bool),
 }
 
 /// Why the connection refused something. None of them ends it.
@@ -122,7 +129,7 @@ pub enum PeerError {
 /// Where received packets go. Called on the runtime: must not block.
 pub struct Inlets {
     /// Pictures' packets, repaired ones included, in order of arrival.
-    pub video: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
+    pub video: Box<dyn Fn(Instant, VideoCodec, RtpPacket) + Send + Sync>,
     /// Sound's packets in order of arrival.
     pub audio: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
 }
@@ -133,7 +140,10 @@ pub struct Peer {
     video: Arc<TrackLocalStaticRTP>,
     audio: Arc<TrackLocalStaticRTP>,
     video_ssrc: u32,
+    rtx_ssrc: u32,
     audio_ssrc: u32,
+    sent_video: Arc<OnceLock<StreamInfo>>,
+    received_video: Arc<ReceivedVideo>,
     senders: [Arc<dyn RtpSender>; 2],
     key_frames: Arc<Notify>,
     counters: Arc<Counters>,
@@ -159,6 +169,9 @@ impl Peer {
         let registry =
             offer::interceptor_chain(&mut media_engine, &counters, video_ssrc, audio_ssrc)
                 .map_err(setup)?;
+        let sent_video = Arc::default();
+        let registry = late_binding::wrap(registry, Arc::clone(&sent_video));
+        let received_video = Arc::<ReceivedVideo>::default();
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
@@ -186,6 +199,7 @@ impl Peer {
         let handler = handler::Handler {
             events,
             inlets: Arc::new(inlets),
+            received_video: Arc::clone(&received_video),
             key_frames: Arc::clone(&key_frames),
             sender_ssrc: video_ssrc,
             has_video: AtomicBool::new(false),
@@ -205,7 +219,7 @@ impl Peer {
         );
         let audio = offer::track(RtpCodecKind::Audio, offer::opus_codec(), audio_ssrc, None);
         let video =
-            offer::track(RtpCodecKind::Video, offer::h264_codec(), video_ssrc, Some(rtx_ssrc));
+            offer::track(RtpCodecKind::Video, RTCRtpCodec::default(), video_ssrc, Some(rtx_ssrc));
         let audio_sender =
             connection.add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>).await.map_err(setup)?;
         let video_sender =
@@ -215,7 +229,10 @@ impl Peer {
             video,
             audio,
             video_ssrc,
+            rtx_ssrc,
             audio_ssrc,
+            sent_video,
+            received_video,
             senders: [audio_sender, video_sender],
             key_frames,
             counters,
@@ -260,6 +277,7 @@ impl Peer {
     /// answer could be made.
     pub async fn answer(&self, offer: &str) -> Result<String, PeerError> {
         self.apply(RTCSdpType::Offer, offer).await?;
+        self.prefer_our_codec().await;
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
         let sdp = answer.sdp.clone();
@@ -295,7 +313,29 @@ impl Peer {
             _ => RTCSessionDescription::offer(sdp.to_owned()),
         }
         .map_err(refuse)?;
-        self.connection.set_remote_description(description).await.map_err(refuse)
+        self.connection.set_remote_description(description).await.map_err(refuse)?;
+        let [_, video] = &self.senders;
+        if let Ok(parameters) = video.get_parameters().await {
+            self.received_video.set(&parameters.rtp_parameters.codecs);
+        }
+        Ok(())
+    }
+
+    /// Has the answer to come list first what we prefer. Where that fails, the offer's order
+    /// stays: the call works with either.
+    async fn prefer_our_codec(&self) {
+        let [_, video] = &self.senders;
+        let Ok(parameters) = video.get_parameters().await else {
+            return;
+        };
+        let codecs = formats::by_preference(&parameters.rtp_parameters.codecs);
+        for transceiver in self.connection.get_transceivers().await {
+            if transceiver.id() == usize::from(video.id())
+                && let Err(error) = transceiver.set_codec_preferences(codecs.clone()).await
+            {
+                tracing::debug!(%error, "the codecs stay in the offer's order");
+            }
+        }
     }
 
     /// Adds a candidate of the other end; one that came before the description is the caller's
@@ -330,11 +370,17 @@ impl Peer {
             tokio::spawn(writer.run(packets, None));
             outlets.audio = Some(outlet);
         }
-        if let Some(payload_type) = outlet::payload_type(video, MIME_TYPE_H264).await {
+        let negotiated = video.get_parameters().await.ok();
+        if let Some(sent) = negotiated.and_then(|negotiated| {
+            SentVideo::of(&negotiated.rtp_parameters, self.video_ssrc, self.rtx_ssrc)
+        }) {
             let (outlet, packets) = Outlet::new(2048);
+            let SentVideo { codec, payload_type, limits, stream } = sent;
+            // Before the first packet. A second time nothing changes: one codec for the whole call.
+            let _ = self.sent_video.set(stream);
             let writer = outlet::Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
             tokio::spawn(writer.run(packets, Some(Arc::clone(&self.counters))));
-            outlets.video = Some(outlet);
+            outlets.video = Some(VideoOutlet { outlet, codec, limits });
         }
         outlets
     }

@@ -11,6 +11,7 @@ use webrtc::peer_connection::{
     PeerConnectionEventHandler, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
 };
 
+use super::formats::ReceivedVideo;
 use super::{Candidate, Inlets, PeerEvent, now};
 use crate::rtp::assemble::RtpPacket;
 
@@ -18,6 +19,7 @@ use crate::rtp::assemble::RtpPacket;
 pub(super) struct Handler {
     pub(super) events: mpsc::UnboundedSender<PeerEvent>,
     pub(super) inlets: Arc<Inlets>,
+    pub(super) received_video: Arc<ReceivedVideo>,
     pub(super) key_frames: Arc<Notify>,
     pub(super) sender_ssrc: u32,
     /// One track of a kind: two would be mixed up behind the inlet.
@@ -67,6 +69,7 @@ impl PeerConnectionEventHandler for Handler {
             track,
             kind,
             Arc::clone(&self.inlets),
+            Arc::clone(&self.received_video),
             Arc::clone(&self.key_frames),
             self.sender_ssrc,
         ));
@@ -78,6 +81,7 @@ async fn read(
     track: Arc<dyn TrackRemote>,
     kind: RtpCodecKind,
     inlets: Arc<Inlets>,
+    received_video: Arc<ReceivedVideo>,
     key_frame_asked: Arc<Notify>,
     sender_ssrc: u32,
 ) {
@@ -98,6 +102,7 @@ async fn read(
                 continue;
             }
         };
+        let payload_type = packet.header.payload_type;
         let packet = RtpPacket {
             sequence_number: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
@@ -105,7 +110,12 @@ async fn read(
             payload: packet.payload,
         };
         match kind {
-            RtpCodecKind::Video => (inlets.video)(now(), packet),
+            // What was never negotiated is nobody's.
+            RtpCodecKind::Video => {
+                if let Some(codec) = received_video.codec(payload_type) {
+                    (inlets.video)(now(), codec, packet);
+                }
+            }
             _ => (inlets.audio)(now(), packet),
         }
     }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use super::freeze::FreezeMeter;
 use super::{Worker, now};
 use crate::codec::Decoded;
-use crate::codec::h264::H264Decoder;
+use crate::codec::video::VideoDecoder;
 use crate::frame::{Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
 use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket, repair_time_for};
 use crate::stats::Counters;
 use crate::strip;
+use crate::video_codec::VideoCodec;
 
 /// Packets that wait for the thread: more than two key frames.
 const QUEUE: usize = 1024;
@@ -29,14 +30,14 @@ pub type KeyFrameRequester = Arc<dyn Fn() + Send + Sync>;
 
 /// The network's end of the pipeline.
 pub struct VideoInlet {
-    packets: SyncSender<(Instant, RtpPacket)>,
+    packets: SyncSender<(Instant, VideoCodec, RtpPacket)>,
     overflow: Arc<AtomicU64>,
 }
 
 impl VideoInlet {
     /// Takes a packet; drops it when the decoder is far behind. Never blocks.
-    pub fn push(&self, now: Instant, packet: RtpPacket) {
-        if self.packets.try_send((now, packet)).is_err() {
+    pub fn push(&self, now: Instant, codec: VideoCodec, packet: RtpPacket) {
+        if self.packets.try_send((now, codec, packet)).is_err() {
             self.overflow.fetch_add(1, Relaxed);
         }
     }
@@ -50,7 +51,7 @@ pub struct VideoReceiver {
 
 /// The pipeline's halves before they are joined to a connection.
 pub struct VideoReceiverParts {
-    packets: Receiver<(Instant, RtpPacket)>,
+    packets: Receiver<(Instant, VideoCodec, RtpPacket)>,
 }
 
 /// The inlet, to be given to a connection, and what becomes the receiver.
@@ -71,16 +72,10 @@ impl VideoReceiver {
         let peer_sends = Arc::new(AtomicBool::new(true));
         let sends = Arc::clone(&peer_sends);
         let worker = Worker::spawn("video-receive", move |stop| {
-            let decoder = match H264Decoder::new() {
-                Ok(decoder) => decoder,
-                Err(error) => {
-                    tracing::error!(%error, "received pictures cannot be shown");
-                    return;
-                }
-            };
             let mut receiver = Loop {
+                codec: VideoCodec::default(),
                 assembler: Assembler::new(),
-                decoder,
+                decoders: Default::default(),
                 pool: FramePool::new(),
                 freezes: FreezeMeter::default(),
                 pictures,
@@ -107,8 +102,10 @@ impl VideoReceiver {
 }
 
 struct Loop {
+    codec: VideoCodec,
     assembler: Assembler,
-    decoder: H264Decoder,
+    /// One for each codec that came, in the order of [`VideoCodec::ALL`]: a sender may change.
+    decoders: [Option<VideoDecoder>; VideoCodec::ALL.len()],
     pool: FramePool,
     freezes: FreezeMeter,
     pictures: PictureSink,
@@ -123,19 +120,23 @@ struct Loop {
 
 impl Loop {
     /// One round; false when the connection is gone.
-    fn turn(&mut self, packets: &Receiver<(Instant, RtpPacket)>, peer_sends: bool) -> bool {
+    fn turn(
+        &mut self,
+        packets: &Receiver<(Instant, VideoCodec, RtpPacket)>,
+        peer_sends: bool,
+    ) -> bool {
         let wait = self
             .assembler
             .poll_timeout()
             .map_or(Duration::from_millis(100), |at| at.saturating_duration_since(now()))
             .min(Duration::from_millis(100));
         match packets.recv_timeout(wait) {
-            Ok((at, packet)) => self.assembler.handle_packet(at, packet),
+            Ok((at, codec, packet)) => self.take(at, codec, packet),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        while let Ok((at, packet)) = packets.try_recv() {
-            self.assembler.handle_packet(at, packet);
+        while let Ok((at, codec, packet)) = packets.try_recv() {
+            self.take(at, codec, packet);
         }
         if let Some(rtt) = self.counters.rtt() {
             self.assembler.set_repair_time(repair_time_for(rtt));
@@ -152,10 +153,33 @@ impl Loop {
         true
     }
 
+    fn take(&mut self, at: Instant, codec: VideoCodec, packet: RtpPacket) {
+        if codec != self.codec {
+            self.codec = codec;
+            self.assembler = Assembler::of(codec);
+        }
+        self.assembler.handle_packet(at, packet);
+    }
+
     fn decode(&mut self, unit: &AssembledFrame) {
+        let Some(decoder) = self.decoders.get_mut(self.codec as usize) else {
+            return;
+        };
+        let decoder = match decoder {
+            Some(decoder) => decoder,
+            none => match VideoDecoder::new(self.codec) {
+                Ok(decoder) => none.insert(decoder),
+                Err(error) => {
+                    if !std::mem::replace(&mut self.refused, true) {
+                        tracing::error!(%error, "received pictures cannot be shown");
+                    }
+                    return;
+                }
+            },
+        };
         let arrival = SystemTime::now() - now().saturating_duration_since(unit.last_arrival);
         let begun = now();
-        let decoded = self.decoder.decode(&unit.data, &self.pool);
+        let decoded = decoder.decode(&unit.data, &self.pool);
         let spent = now().saturating_duration_since(begun);
         self.counters.video_in(|flow| {
             flow.bytes += unit.data.len() as u64;
@@ -189,10 +213,11 @@ impl Loop {
 
     fn show(&mut self, frame: Frame, key_frame: bool) {
         let frozen = self.freezes.handle_shown(now());
-        let size = (frame.width(), frame.height());
+        let (codec, size) = (self.codec, (frame.width(), frame.height()));
         self.counters.video_in(|flow| {
             flow.frames += 1;
             flow.key_frames += u64::from(key_frame);
+            flow.codec = Some(codec);
             flow.size = Some(size);
             if let Some(frozen) = frozen {
                 flow.freezes += 1;

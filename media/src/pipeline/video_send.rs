@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::thin::Thinner;
 use super::{Worker, now};
-use crate::adapt::{Adapter, Source};
+use crate::adapt::{Adapter, Decision, Encoding, Source};
 use crate::codec::CodecError;
-use crate::codec::h264::{H264Config, H264Encoder};
-use crate::frame::{Frame, FramePool};
+use crate::codec::video::{EncoderConfig, VideoEncoder};
+use crate::frame::{ContentHint, Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
-use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet};
+use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet, VideoOutlet};
 use crate::picture::scale;
-use crate::rtp::h264_packetize::packetize;
+use crate::rtp::payload::Packetizer;
 use crate::slot::Slot;
 use crate::stats::Counters;
 use crate::units::Bitrate;
+use crate::video_codec::VideoCodec;
 
 /// What waits for the wire may take this long at the target rate; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
@@ -23,11 +24,21 @@ const MAX_BACKLOG: Duration = Duration::from_millis(80);
 /// What sound takes of the target: 40 kbit/s, and 40 bytes of headers in 50 packets a second.
 const AUDIO_SHARE: Bitrate = Bitrate::from_kbps(56);
 
+/// No sound for so long: there is none.
+const SOUND_WINDOW: Duration = Duration::from_secs(2);
+
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
 
 /// After a pause this long (camera off and on) the other end gets a fresh start.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Told when pictures stop because the link carries sound alone (`true`), and when they go on.
+/// Called on the sender's thread; must not block.
+pub type PauseHook = Box<dyn Fn(bool) + Send>;
+
+/// How often a screen is looked at.
+const SCREEN_FPS: f64 = 30.0;
 
 /// Sends pictures until dropped.
 pub struct VideoSender {
@@ -38,12 +49,13 @@ impl VideoSender {
     /// Starts sending what comes into `frames`.
     pub fn start(
         frames: Arc<Slot<Arc<Frame>>>,
-        outlet: Outlet,
+        outlet: VideoOutlet,
+        paused: PauseHook,
         counters: Arc<Counters>,
         log: Arc<FrameLog>,
     ) -> Self {
         let worker = Worker::spawn("video-send", move |stop| {
-            let mut sender = Loop::new(outlet, counters, log);
+            let mut sender = Loop::new(outlet, paused, counters, log);
             // A picture from before the call is not the call's.
             drop(frames.take());
             while !stop.is_set() {
@@ -60,9 +72,15 @@ impl VideoSender {
 
 struct Loop {
     outlet: Outlet,
+    pause_hook: PauseHook,
+    paused: bool,
+    /// When the sound sent was last looked at, and its bytes by then.
+    sound: (Instant, u64),
     counters: Arc<Counters>,
     log: Arc<FrameLog>,
-    encoder: Option<H264Encoder>,
+    codec: VideoCodec,
+    encoder: Option<VideoEncoder>,
+    packetizer: Packetizer,
     adapter: Adapter,
     pool: FramePool,
     epoch: Instant,
@@ -79,13 +97,25 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(outlet: Outlet, counters: Arc<Counters>, log: Arc<FrameLog>) -> Self {
+    fn new(
+        VideoOutlet { outlet, codec, limits }: VideoOutlet,
+        pause_hook: PauseHook,
+        counters: Arc<Counters>,
+        log: Arc<FrameLog>,
+    ) -> Self {
+        let mut adapter = Adapter::new(AUDIO_SHARE);
+        adapter.set_limits(limits);
         Self {
             outlet,
+            pause_hook,
+            paused: false,
+            sound: (now(), 0),
             counters,
             log,
+            codec,
             encoder: None,
-            adapter: Adapter::new(AUDIO_SHARE),
+            packetizer: Packetizer::new(codec, rand::random()),
+            adapter,
             interval: Duration::from_millis(33),
             pool: FramePool::new(),
             epoch: now(),
@@ -104,6 +134,7 @@ impl Loop {
         let now = now();
         self.key_frame_due |= self.counters.take_key_frame_request()
             || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
+        self.look_at_sound(now);
         let target = self.counters.target().unwrap_or(Bitrate::from_kbps(1_000));
         let waiting = self.outlet.backlog() as f64 * 8.0 / target.bps().max(1) as f64;
         if waiting > MAX_BACKLOG.as_secs_f64() {
@@ -113,9 +144,14 @@ impl Loop {
         let source = Source {
             width: frame.width(),
             height: frame.height(),
-            fps: self.frame_rate(frame.captured_at),
+            fps: self.frame_rate(frame),
+            hint: frame.hint,
         };
         let decision = self.adapter.decide(now, target, source);
+        self.tell_paused(decision == Decision::Pause);
+        let Decision::Encode(decision) = decision else {
+            return true;
+        };
         if !self.thinner.takes(frame.captured_at, source.fps, decision.fps) {
             return true; // fewer frames a second were decided
         }
@@ -127,7 +163,7 @@ impl Loop {
             scaled = scale::resize(frame, decision.width, decision.height, &self.pool);
             &scaled
         };
-        match self.encode(now, picture, decision.bitrate) {
+        match self.encode(now, picture, &decision) {
             Ok(alive) => {
                 self.failed = false;
                 alive
@@ -143,8 +179,31 @@ impl Loop {
         }
     }
 
-    /// Frames a second that the source delivers.
-    fn frame_rate(&mut self, captured_at: Instant) -> f64 {
+    /// Sound takes its share only while there is any.
+    fn look_at_sound(&mut self, now: Instant) {
+        let (since, before) = self.sound;
+        if now.saturating_duration_since(since) < SOUND_WINDOW {
+            return;
+        }
+        let mut sent = before;
+        self.counters.audio_out(|flow| sent = flow.bytes);
+        self.adapter.set_audio(if sent == before { Bitrate::ZERO } else { AUDIO_SHARE });
+        self.sound = (now, sent);
+    }
+
+    /// Coming back, pictures start with a key frame: the pause was long.
+    fn tell_paused(&mut self, paused: bool) {
+        if std::mem::replace(&mut self.paused, paused) != paused {
+            (self.pause_hook)(paused);
+        }
+    }
+
+    /// Frames a second that the source delivers, or may at any moment.
+    fn frame_rate(&mut self, frame: &Frame) -> f64 {
+        if frame.hint == ContentHint::Detail {
+            return SCREEN_FPS; // a screen delivers when something changes
+        }
+        let captured_at = frame.captured_at;
         if let Some(last) = self.last_captured.replace(captured_at) {
             let interval = captured_at.saturating_duration_since(last);
             if interval < PAUSE {
@@ -158,20 +217,26 @@ impl Loop {
         &mut self,
         now: Instant,
         picture: &Frame,
-        bitrate: Bitrate,
+        decision: &Encoding,
     ) -> Result<bool, CodecError> {
+        let bitrate = decision.bitrate;
+        let max_fps = decision.fps as f32;
+        let quantizer_floor = decision.quantizer_floor;
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
-            none => none.insert(H264Encoder::new(H264Config {
-                width: picture.width(),
-                height: picture.height(),
-                max_fps: 30.0,
-                bitrate,
-            })?),
+            none => {
+                let (width, height) = (picture.width(), picture.height());
+                let config = EncoderConfig { width, height, max_fps, bitrate, quantizer_floor };
+                none.insert(VideoEncoder::new(self.codec, config)?)
+            }
         };
-        if changed_by_more_than(encoder.config().bitrate, bitrate, 0.02) {
+        if changed_by_more_than(encoder.bitrate(), bitrate, 0.02) {
             encoder.set_bitrate(bitrate)?;
         }
+        if (encoder.max_fps() - max_fps).abs() > 0.15 * max_fps {
+            encoder.set_frame_rate(max_fps)?;
+        }
+        encoder.set_quantizer_floor(quantizer_floor)?;
         let spaced =
             self.last_key_frame.is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
         let force = self.key_frame_due && spaced;
@@ -193,10 +258,11 @@ impl Loop {
             flow.key_frames += u64::from(encoded.key_frame);
             flow.bytes += encoded.data.len() as u64;
             flow.codec_time += spent;
+            flow.codec = Some(self.codec);
             flow.size = Some((encoded.width, encoded.height));
         });
         let timestamp = self.timestamp(picture.captured_at);
-        let payloads = packetize(&encoded.data, MAX_PAYLOAD);
+        let payloads = self.packetizer.packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {
             let packet = OutgoingPacket { timestamp, marker: index == last, payload };
