@@ -57,19 +57,12 @@ async fn firefox_calls_and_is_called() -> Result<()> {
     call_stands(&page, &mut desktop).await
 }
 
-/// Before each description is made: VP8 and its repairs, nothing else.
+/// Whatever the page prefers: VP8 and its repairs, nothing else.
 const ONLY_VP8: &str = "
-for (const make of ['createOffer', 'createAnswer']) {
-  const real = RTCPeerConnection.prototype[make];
-  RTCPeerConnection.prototype[make] = function (...options) {
-    const { codecs } = RTCRtpReceiver.getCapabilities('video');
-    const kept = codecs.filter(({ mimeType }) => /VP8|rtx/i.test(mimeType));
-    for (const transceiver of this.getTransceivers()) {
-      if (transceiver.receiver.track.kind === 'video') transceiver.setCodecPreferences(kept);
-    }
-    return real.apply(this, options);
-  };
-}";
+const prefer = RTCRtpTransceiver.prototype.setCodecPreferences;
+RTCRtpTransceiver.prototype.setCodecPreferences = function (codecs) {
+  return prefer.call(this, codecs.filter(({ mimeType }) => /VP8|rtx/i.test(mimeType)));
+};";
 
 #[tokio::test]
 async fn chromium_without_h264_gets_vp8() -> Result<()> {
