@@ -184,6 +184,7 @@ impl Options {
             name: "韩梅梅".into(),
             audio: !muted,
             video: !muted && self.view != "connecting",
+            ..Peer::default()
         });
         let camera = match self.view.as_str() {
             "quiet" | "muted" => DeviceState::Off,

@@ -51,6 +51,8 @@ pub struct Call {
     name: String,
     audio: bool,
     video: bool,
+    /// The connection whose link is too narrow for our pictures.
+    paused_on: Option<ConnectionId>,
     said_lost: bool,
     /// The room has been full since then, probably with our own ghost.
     full_since: Option<Instant>,
@@ -89,6 +91,7 @@ impl Call {
             name: String::new(),
             audio: false,
             video: false,
+            paused_on: None,
             said_lost: false,
             full_since: None,
             absent: None,
@@ -104,6 +107,11 @@ impl Call {
     /// The other one, while there is one.
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
+    }
+
+    /// Whether the link is too narrow for our pictures.
+    pub fn pictures_paused(&self) -> bool {
+        self.paused_on.is_some() && self.paused_on == self.connection
     }
 
     /// Whether we were first in the room; nothing while nobody is opposite.
@@ -440,7 +448,7 @@ impl Call {
         let effects = self.perform(acts);
         self.part();
         self.path = Path::new(initiator);
-        self.peer = Some(Peer { name: String::new(), audio: true, video: true });
+        self.peer = Some(Peer { audio: true, video: true, ..Peer::default() });
         self.peer_id = Some(peer);
         self.ready_at = Some(now);
         self.show(room);
@@ -461,9 +469,11 @@ impl Call {
             PeerMessage::Hello { name } => peer.name.clone_from(name),
             PeerMessage::State { audio, video, screen } => {
                 (peer.audio, peer.video) = (*audio, *video || *screen);
-                if let Some(id) = self.connection {
-                    effects.push(Effect::PeerSendsVideo(id, *video || *screen));
-                }
+                effects.extend(self.connection.map(|id| peer_sends(id, peer)));
+            }
+            PeerMessage::Pictures { paused } => {
+                peer.paused = *paused;
+                effects.extend(self.connection.map(|id| peer_sends(id, peer)));
             }
             PeerMessage::Bye => {
                 // The tutorial's page says it before it goes; the server's `bye` follows.
@@ -495,6 +505,11 @@ impl Call {
                 self.show(room);
                 let sends = self.peer.as_ref().is_none_or(|peer| peer.video);
                 vec![Effect::StartSending(id), Effect::PeerSendsVideo(id, sends)]
+            }
+            PeerEvent::PicturesPaused(paused) => {
+                self.paused_on = paused.then_some(id);
+                let news = if paused { News::PicturesPaused } else { News::PicturesBack };
+                vec![Effect::Send(PeerMessage::Pictures { paused }), Effect::Tell(news)]
             }
             PeerEvent::Disconnected | PeerEvent::Failed => {
                 let was_up = self.path.is_up();
@@ -625,6 +640,11 @@ fn usable(servers: Vec<visavis_signaling::protocol::IceServer>) -> Vec<IceServer
             credential: server.credential.unwrap_or_default(),
         })
         .collect()
+}
+
+/// Whether pictures of theirs are to be expected: a gap is no freeze where none are.
+fn peer_sends(id: ConnectionId, peer: &Peer) -> Effect {
+    Effect::PeerSendsVideo(id, peer.video && !peer.paused)
 }
 
 #[cfg(test)]

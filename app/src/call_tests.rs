@@ -400,6 +400,30 @@ fn a_camera_switched_off_is_told() {
 }
 
 #[test]
+fn pictures_that_pause_are_told_at_both_ends_until_the_connection_is_another() {
+    let mut story = Story::new();
+    story.first_and_met();
+    story.handle(Input::Peer(1, PeerEvent::Connected));
+    let effects = story.handle(Input::Peer(1, PeerEvent::PicturesPaused(true)));
+    let said = Effect::Send(PeerMessage::Pictures { paused: true });
+    assert_eq!(effects, [said, Effect::Tell(News::PicturesPaused)]);
+    assert!(story.call.pictures_paused());
+    story.handle(Input::Peer(1, PeerEvent::PicturesPaused(false)));
+    assert!(!story.call.pictures_paused());
+
+    let effects = story.says(json!({ "type": "pictures", "paused": true }));
+    assert_eq!(effects, [Effect::PeerSendsVideo(1, false)]);
+    assert_eq!(story.call.peer().map(|peer| (peer.video, peer.paused)), Some((true, true)));
+    let effects = story.says(json!({ "type": "pictures", "paused": false }));
+    assert_eq!(effects, [Effect::PeerSendsVideo(1, true)]);
+
+    story.handle(Input::Peer(1, PeerEvent::PicturesPaused(true)));
+    let another = story.says(json!({ "type": "offer", "sdp": "o", "call": "d" }));
+    assert!(another.contains(&Effect::Open(2, vec![])), "{another:?}");
+    assert!(!story.call.pictures_paused(), "another connection is not paused yet");
+}
+
+#[test]
 fn a_refusal_at_the_door_ends_and_a_later_one_does_not() {
     let error = |code: &str| -> ServerEvent {
         serde_json::from_value(json!({ "type": "error", "code": code, "message": "no" }))

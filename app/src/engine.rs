@@ -418,6 +418,7 @@ impl Engine {
         }
         self.snapshot.phase = self.call.phase().clone();
         self.snapshot.peer = self.call.peer().cloned();
+        self.snapshot.pictures_paused = self.call.pictures_paused();
         let language = self.language();
         self.snapshot.camera = self.devices.camera.shown(language);
         self.snapshot.microphone = self.devices.microphone_shown(language);

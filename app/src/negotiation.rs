@@ -143,7 +143,7 @@ impl Negotiation {
                 let candidate = Candidate { candidate, mid: id, mline_index: label };
                 self.handle_candidate(call, candidate)
             }
-            PeerMessage::State { .. } | PeerMessage::Bye => vec![],
+            PeerMessage::State { .. } | PeerMessage::Pictures { .. } | PeerMessage::Bye => vec![],
         }
     }
 

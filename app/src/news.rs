@@ -33,6 +33,10 @@ pub enum News {
     MicrophoneInstead(String),
     /// The speaker in use went away, and this one is used instead.
     SpeakerInstead(String),
+    /// Our link became too narrow for pictures.
+    PicturesPaused,
+    /// It carries them again.
+    PicturesBack,
     /// From the server, for people.
     Server(String),
 }
@@ -47,6 +51,8 @@ impl News {
                 | Self::MicrophoneInstead(_)
                 | Self::SpeakerInstead(_)
                 | Self::Server(_)
+                | Self::PicturesPaused
+                | Self::PicturesBack
         )
     }
 
@@ -87,6 +93,12 @@ impl News {
             }
             Self::MicrophoneInstead(name) => format!("The microphone is now \"{name}\"."),
             Self::SpeakerInstead(name) => format!("The speaker is now \"{name}\"."),
+            Self::PicturesPaused => {
+                "Your connection is too slow for pictures: only your sound is sent. Pictures come \
+                 back by themselves."
+                    .to_owned()
+            }
+            Self::PicturesBack => "Your picture is sent again.".to_owned(),
             Self::Server(message) => message.clone(),
         }
     }
@@ -108,6 +120,10 @@ impl News {
             Self::SetupFailed(reason) => format!("本机无法建立通话：{reason}。正在重试。"),
             Self::MicrophoneInstead(name) => format!("现在使用麦克风“{name}”。"),
             Self::SpeakerInstead(name) => format!("现在使用扬声器“{name}”。"),
+            Self::PicturesPaused => {
+                "您的网络太慢，无法传送画面：目前只传送声音，画面会自动恢复。".to_owned()
+            }
+            Self::PicturesBack => "您的画面已恢复传送。".to_owned(),
             Self::Server(message) => message.clone(),
         }
     }

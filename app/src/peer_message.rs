@@ -28,6 +28,11 @@ pub enum PeerMessage {
         /// The screen.
         screen: bool,
     },
+    /// Ours: whether the link is too narrow for pictures just now; sound goes on.
+    Pictures {
+        /// They are paused.
+        paused: bool,
+    },
     /// A session description to be answered.
     Offer {
         /// SDP (RFC 8866).
@@ -116,6 +121,7 @@ impl PeerMessage {
                 video: flag("video"),
                 screen: flag("screen"),
             }),
+            "pictures" => Ok(Self::Pictures { paused: flag("paused") }),
             "offer" => Ok(Self::Offer { sdp: need("offer", "sdp")?, call: text("call") }),
             "answer" => Ok(Self::Answer { sdp: need("answer", "sdp")?, call: text("call") }),
             "candidate" => Ok(Self::Candidate {
@@ -152,6 +158,7 @@ impl PeerMessage {
             Self::State { audio, video, screen } => {
                 json!({ "type": "state", "audio": audio, "video": video, "screen": screen })
             }
+            Self::Pictures { paused } => json!({ "type": "pictures", "paused": paused }),
             Self::Offer { sdp, call } => stamped(json!({ "type": "offer", "sdp": sdp }), call),
             Self::Answer { sdp, call } => stamped(json!({ "type": "answer", "sdp": sdp }), call),
             Self::Candidate { candidate, id, label, call } => stamped(
@@ -203,6 +210,7 @@ mod tests {
             PeerMessage::Bye,
             PeerMessage::Hello { name: "韩梅梅".to_owned() },
             PeerMessage::State { audio: true, video: false, screen: false },
+            PeerMessage::Pictures { paused: true },
             PeerMessage::Offer { sdp: "v=0".to_owned(), call: call.clone() },
             PeerMessage::Answer { sdp: "v=0".to_owned(), call: None },
             PeerMessage::Candidate {

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub speaker: DeviceState,
     /// Loudness of the microphone now, dBFS (0 loudest, -60 and below silence).
     pub microphone_dbfs: f32,
+    /// Our link is too narrow for pictures just now: the other person only hears us.
+    pub pictures_paused: bool,
     /// The other person, while there is one.
     pub peer: Option<Peer>,
     /// A server that nobody known vouches for: the user decides.
@@ -196,6 +198,8 @@ pub struct Peer {
     pub audio: bool,
     /// Whether their camera is on. Off shows a placeholder, not a frozen picture.
     pub video: bool,
+    /// Their link is too narrow for pictures just now.
+    pub paused: bool,
 }
 
 /// A server that nobody the system trusts vouches for.

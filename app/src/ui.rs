@@ -217,7 +217,7 @@ impl Window {
         if !matches!(snapshot.camera, DeviceState::On(_)) {
             local.own.clear();
         }
-        let peer_sends = snapshot.peer.as_ref().is_some_and(|peer| peer.video);
+        let peer_sends = snapshot.peer.as_ref().is_some_and(|peer| peer.video && !peer.paused);
         if !snapshot.phase.with_peer() || !peer_sends {
             local.remote.clear();
         }

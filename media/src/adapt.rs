@@ -1,8 +1,19 @@
-//! What to encode for the rate there is: size, frame rate, bitrate.
+//! What to encode for the rate there is: size, frame rate, bitrate, quantiser floor; or nothing.
+//!
+//! Faces keep their motion: the size goes down before the frame rate does. Screens keep their
+//! sharpness: all pixels stay, the quantiser (the encoder's own rate control) gives way first,
+//! the frame rate next. Below a rate at which sound alone fits, there is no picture.
+
+mod limits;
+mod patience;
+
+pub use limits::Limits;
 
 use std::time::{Duration, Instant};
 
+use crate::frame::ContentHint;
 use crate::units::Bitrate;
+use patience::Patience;
 
 /// What the source delivers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,11 +24,22 @@ pub struct Source {
     pub height: u32,
     /// Frames a second.
     pub fps: f64,
+    /// What matters in its pictures.
+    pub hint: ContentHint,
+}
+
+/// What to do with the next picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decision {
+    /// Encode it so.
+    Encode(Encoding),
+    /// The link carries sound and nothing else: send no pictures until further notice.
+    Pause,
 }
 
 /// What the encoder should do.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Decision {
+pub struct Encoding {
     /// Pixels, even, at most the source's rounded down to even.
     pub width: u32,
     /// Pixels, even.
@@ -26,6 +48,24 @@ pub struct Decision {
     pub fps: f64,
     /// For the encoder: the target without the audio's share.
     pub bitrate: Bitrate,
+    /// The finest quantiser worth its bits, as an H.264 quantisation parameter (0 to 51).
+    pub quantizer_floor: u8,
+    /// Why this is less than what the source has.
+    pub limitation: Limitation,
+}
+
+/// Why pictures are sent smaller or fewer than they come (W3C webrtc-stats,
+/// `qualityLimitationReason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limitation {
+    /// They are not.
+    None,
+    /// The link.
+    Bandwidth,
+    /// The time that encoding takes.
+    Cpu,
+    /// What the other end said that it takes.
+    Other,
 }
 
 /// A size, by the shorter side, and the video rate it takes.
@@ -36,7 +76,8 @@ struct Rung {
 
 /// Below its rate a size looks worse than the next smaller one; its key frames also hold up
 /// everything else (measured: 720p takes 30 kB for one, 360p 7 kB).
-const LADDER: [Rung; 4] = [
+const LADDER: [Rung; 5] = [
+    Rung { short_side: 1080, from: Bitrate::from_kbps(2_200) },
     Rung { short_side: 720, from: Bitrate::from_kbps(900) },
     Rung { short_side: 540, from: Bitrate::from_kbps(600) },
     Rung { short_side: 360, from: Bitrate::from_kbps(250) },
@@ -51,9 +92,18 @@ const UP_AFTER: Duration = Duration::from_secs(2);
 const DOWN_MARGIN: f64 = 0.95;
 
 /// A very low rate is better spent on fewer frames.
-const FEW_FRAMES_BELOW: Bitrate = Bitrate::from_kbps(100);
+const FEW_FRAMES_BELOW: Bitrate = Bitrate::from_kbps(60);
 const FEW_FRAMES: f64 = 15.0;
 const MOST_FRAMES: f64 = 30.0;
+
+/// What a picture of a screen needs at the coarsest quantiser that leaves text readable, bits a
+/// pixel on average; with less, there are fewer of them. Never fewer than this a second.
+const SCREEN_BITS: f64 = 0.02;
+const FEWEST_OF_SCREEN: f64 = 3.0;
+
+/// Finer quantisers cost bits that nobody sees; edges of letters show more than faces do.
+const FLOOR_OF_FACES: u8 = 16;
+const FLOOR_OF_SCREENS: u8 = 10;
 
 /// Share of the time between frames that encoding may take before the size goes down,
 const BUSY: f64 = 0.7;
@@ -72,17 +122,30 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Never tell the encoder less than this: audio goes first, but a picture remains.
 const LEAST_VIDEO: Bitrate = Bitrate::from_kbps(30);
 
-/// Chooses sizes with hysteresis.
+/// Below this target, for this long, pictures stop: sound goes first. Above that one, for that
+/// long, they come back; sound alone has to be enough for congestion control to get there.
+const PAUSE_BELOW: Bitrate = Bitrate::from_kbps(80);
+const PAUSE_AFTER: Duration = Duration::from_millis(1500);
+const RESUME_FROM: Bitrate = Bitrate::from_kbps(90);
+const RESUME_AFTER: Duration = Duration::from_secs(2);
+
+/// Chooses with hysteresis.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     audio: Bitrate,
+    limits: Limits,
     rung: Option<usize>,
-    wants_up_since: Option<Instant>,
+    hint: ContentHint,
+    wants_up: Patience,
     few_frames: bool,
     encode_seconds: Option<f64>,
     /// No larger size than this rung until then: the machine is too slow.
     ceiling: Option<(usize, Instant)>,
     changed_at: Option<Instant>,
+    /// There is sound.
+    sounds: bool,
+    paused: bool,
+    wants_other: Patience,
 }
 
 impl Adapter {
@@ -90,13 +153,33 @@ impl Adapter {
     pub fn new(audio: Bitrate) -> Self {
         Self {
             audio,
+            limits: Limits::NONE,
             rung: None,
-            wants_up_since: None,
+            hint: ContentHint::Motion,
+            wants_up: Patience::default(),
             few_frames: false,
             encode_seconds: None,
             ceiling: None,
             changed_at: None,
+            sounds: true,
+            paused: false,
+            wants_other: Patience::default(),
         }
+    }
+
+    /// Sound takes another share now.
+    pub fn set_audio(&mut self, audio: Bitrate) {
+        self.audio = audio;
+    }
+
+    /// Whether there is any sound.
+    pub fn set_sounds(&mut self, sounds: bool) {
+        self.sounds = sounds;
+    }
+
+    /// What the other end takes.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// One frame took this long to encode.
@@ -106,43 +189,123 @@ impl Adapter {
             Some(self.encode_seconds.map_or(new, |old| old + ENCODE_WEIGHT * (new - old)));
     }
 
-    /// What to encode now, for a target that includes audio.
+    /// What to do now, for a target that includes audio.
     pub fn decide(&mut self, now: Instant, target: Bitrate, source: Source) -> Decision {
+        if self.pauses(now, target) {
+            return Decision::Pause;
+        }
         let bitrate = target.saturating_sub(self.audio).max(LEAST_VIDEO);
+        if source.hint != self.hint {
+            self.hint = source.hint;
+            self.rung = None;
+            self.encode_seconds = None;
+        }
+        Decision::Encode(match source.hint {
+            ContentHint::Motion => self.keep_motion(now, bitrate, source),
+            ContentHint::Detail => self.keep_detail(bitrate, source),
+        })
+    }
+
+    fn pauses(&mut self, now: Instant, target: Bitrate) -> bool {
+        let sounds = self.sounds && self.audio > Bitrate::ZERO;
+        let (wanted, after) = if self.paused {
+            (target >= RESUME_FROM || !sounds, RESUME_AFTER)
+        } else {
+            // Without sound there is nothing to make room for, and nothing whose arrival would
+            // tell that the link is better again.
+            (target < PAUSE_BELOW && sounds, PAUSE_AFTER)
+        };
+        if self.wants_other.lasted(now, wanted, after) {
+            self.paused = !self.paused;
+            self.wants_other = Patience::default();
+            // The smallest picture first; a better one has to be earned.
+            self.rung = Some(LADDER.len() - 1);
+        }
+        self.paused
+    }
+
+    /// Smaller before fewer.
+    fn keep_motion(&mut self, now: Instant, bitrate: Bitrate, source: Source) -> Encoding {
         let fps = self.frame_rate(bitrate, source.fps);
         self.watch_encoder(now, fps);
-        let rung = self.choose(now, bitrate);
+        let (rung, limitation) = self.choose(now, bitrate, source);
         if self.rung != Some(rung) {
             self.rung = Some(rung);
-            self.wants_up_since = None;
+            self.wants_up = Patience::default();
             self.changed_at = Some(now);
             self.encode_seconds = None;
         }
         let short_side = LADDER.get(rung).map_or(180, |rung| rung.short_side);
         let (width, height) = fit(source.width, source.height, short_side);
-        Decision { width, height, fps, bitrate }
+        let limitation = if self.few_frames { Limitation::Bandwidth } else { limitation };
+        let quantizer_floor = FLOOR_OF_FACES;
+        let fps = fps.min(self.limits.fps(width, height));
+        Encoding { width, height, fps, bitrate, quantizer_floor, limitation }
     }
 
-    fn choose(&mut self, now: Instant, bitrate: Bitrate) -> usize {
-        let ceiling = self.ceiling.filter(|(_, until)| now < *until).map_or(0, |(rung, _)| rung);
+    /// Fewer before smaller; smaller only where the other end takes no more.
+    fn keep_detail(&self, bitrate: Bitrate, source: Source) -> Encoding {
+        let most = source.width.min(source.height);
+        let (width, height) = self.limits.within(source.width, source.height, |short_side| {
+            fit(source.width, source.height, short_side.min(most))
+        });
+        let source_fps = usable(source.fps, MOST_FRAMES);
+        let pixels = f64::from(width) * f64::from(height);
+        let link = (bitrate.bps() as f64 / (pixels * SCREEN_BITS)).max(FEWEST_OF_SCREEN);
+        let machine = self.encode_seconds.map_or(f64::INFINITY, |took| BUSY / took.max(0.001));
+        let receiver = self.limits.fps(width, height);
+        let fps = source_fps.min(link).min(machine.max(FEWEST_OF_SCREEN)).min(receiver);
+        let full = (width, height) == (source.width & !1, source.height & !1);
+        let limitation = if fps >= source_fps && full {
+            Limitation::None
+        } else if fps == link {
+            Limitation::Bandwidth
+        } else if fps == machine {
+            Limitation::Cpu
+        } else {
+            Limitation::Other
+        };
+        Encoding { width, height, fps, bitrate, quantizer_floor: FLOOR_OF_SCREENS, limitation }
+    }
+
+    /// The rung, and what keeps it from being the source's own size.
+    fn choose(&mut self, now: Instant, bitrate: Bitrate, source: Source) -> (usize, Limitation) {
+        // The first rung that is no smaller than the source, or the smallest that the other end
+        // takes.
+        let shorter = source.width.min(source.height);
+        let own = LADDER.iter().rposition(|rung| rung.short_side >= shorter).unwrap_or(0);
+        let taken = |rung: &Rung| {
+            let (width, height) = fit(source.width, source.height, rung.short_side);
+            self.limits.take(width, height)
+        };
+        let largest = LADDER.iter().position(taken).unwrap_or(LADDER.len() - 1).max(own);
+        let machine = self.ceiling.filter(|(_, until)| now < *until).map_or(0, |(rung, _)| rung);
+        let ceiling = largest.max(machine);
         let fitting = |margin: f64| {
             let at = LADDER.iter().position(|rung| bitrate >= rung.from.scaled(margin));
             at.unwrap_or(LADDER.len() - 1).max(ceiling)
         };
-        let Some(current) = self.rung else {
-            return fitting(1.0);
+        let rung = match self.rung {
+            None => fitting(1.0),
+            Some(current) => {
+                let (lower, upper) = (fitting(DOWN_MARGIN), fitting(UP_MARGIN));
+                let up = self.wants_up.lasted(now, upper < current, UP_AFTER);
+                if lower > current {
+                    lower
+                } else if up {
+                    upper
+                } else {
+                    current
+                }
+            }
         };
-        let lower = fitting(DOWN_MARGIN);
-        if lower > current {
-            return lower;
-        }
-        let upper = fitting(UP_MARGIN);
-        if upper >= current {
-            self.wants_up_since = None;
-            return current;
-        }
-        let since = *self.wants_up_since.get_or_insert(now);
-        if now < since + UP_AFTER { current } else { upper }
+        let limitation = match rung {
+            rung if rung <= own => Limitation::None,
+            rung if rung > ceiling => Limitation::Bandwidth,
+            rung if rung > largest => Limitation::Cpu,
+            _ => Limitation::Other,
+        };
+        (rung, limitation)
     }
 
     fn watch_encoder(&mut self, now: Instant, fps: f64) {
@@ -158,9 +321,12 @@ impl Adapter {
     fn frame_rate(&mut self, bitrate: Bitrate, source: f64) -> f64 {
         let limit = FEW_FRAMES_BELOW.scaled(if self.few_frames { 1.3 } else { 1.0 });
         self.few_frames = bitrate < limit;
-        let most = if self.few_frames { FEW_FRAMES } else { MOST_FRAMES };
-        if source.is_finite() { source.clamp(1.0, most) } else { most }
+        usable(source, if self.few_frames { FEW_FRAMES } else { MOST_FRAMES })
     }
+}
+
+fn usable(fps: f64, most: f64) -> f64 {
+    if fps.is_finite() { fps.clamp(1.0, most) } else { most }
 }
 
 /// The largest even size of the source's shape whose shorter side is at most `short_side`.
@@ -180,130 +346,4 @@ fn fit(width: u32, height: u32, short_side: u32) -> (u32, u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CAMERA: Source = Source { width: 1280, height: 720, fps: 30.0 };
-
-    fn adapter() -> (Adapter, Instant) {
-        (Adapter::new(Bitrate::from_kbps(50)), Instant::now())
-    }
-
-    fn height_at(kbps: u64) -> u32 {
-        let (mut adapter, now) = adapter();
-        adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA).height
-    }
-
-    #[test]
-    fn each_rate_has_its_size() {
-        let heights = [900, 899, 600, 599, 250, 249, 0].map(height_at);
-        assert_eq!(heights, [720, 540, 540, 360, 360, 180, 180]);
-    }
-
-    #[test]
-    fn audio_comes_out_of_the_target_first() {
-        let (mut adapter, now) = adapter();
-        let decision = adapter.decide(now, Bitrate::from_kbps(1050), CAMERA);
-        assert_eq!(decision.bitrate, Bitrate::from_kbps(1000));
-        let decision = adapter.decide(now, Bitrate::from_kbps(40), CAMERA);
-        assert_eq!((decision.bitrate, decision.fps), (LEAST_VIDEO, 15.0));
-    }
-
-    #[test]
-    fn a_single_stall_of_the_machine_is_no_slow_encoder() {
-        let (mut adapter, mut now) = adapter();
-        let mut height = |encode_ms: &[u64]| {
-            let mut last = 0;
-            for ms in encode_ms {
-                adapter.handle_encode_time(Duration::from_millis(*ms));
-                now += Duration::from_millis(33);
-                last = adapter.decide(now, Bitrate::from_kbps(3000), CAMERA).height;
-            }
-            last
-        };
-        assert_eq!(height(&[6; 90]), 720);
-        assert_eq!(height(&[700, 6, 6, 400, 6, 6]), 720);
-        assert_eq!(height(&[30; 60]), 540, "slow all the time");
-    }
-
-    #[test]
-    fn down_at_once_and_up_only_for_a_lasting_rise() {
-        let (mut adapter, mut now) = adapter();
-        let mut height = |kbps: u64, after_ms: u64| {
-            now += Duration::from_millis(after_ms);
-            adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA).height
-        };
-        assert_eq!(height(1000, 0), 720);
-        assert_eq!(height(870, 33), 720, "just below is within the margin");
-        assert_eq!(height(400, 33), 360);
-        assert_eq!(height(2000, 33), 360);
-        assert_eq!(height(400, 1900), 360, "a short rise is forgotten");
-        assert_eq!(height(2000, 33), 360);
-        assert_eq!(height(2000, 1999), 360);
-        assert_eq!(height(2000, 1), 720, "and goes all the way");
-    }
-
-    #[test]
-    fn a_rate_that_sways_around_a_threshold_changes_nothing() {
-        let (mut adapter, mut now) = adapter();
-        let mut changes = 0;
-        let mut last = 720;
-        for i in 0..3000u64 {
-            now += Duration::from_millis(33);
-            let kbps = 950 + if i / 100 % 2 == 0 { 70 } else { 0 } - 80 * (i / 37 % 2);
-            let height = adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA).height;
-            changes += u32::from(height != last);
-            last = height;
-        }
-        assert_eq!(changes, 0);
-    }
-
-    #[test]
-    fn a_slow_machine_gets_smaller_pictures_for_a_while() {
-        let (mut adapter, mut now) = adapter();
-        let mut heights = Vec::new();
-        for _ in 0..30 * 60 {
-            let decision = adapter.decide(now, Bitrate::from_kbps(2500), CAMERA);
-            let pixels = decision.width * decision.height;
-            adapter.handle_encode_time(Duration::from_nanos(u64::from(pixels) * 40));
-            heights.push(decision.height);
-            now += Duration::from_millis(33);
-        }
-        let large = heights.iter().filter(|height| **height == 720).count();
-        assert!(heights[..30].iter().all(|height| *height == 720));
-        assert!(large < heights.len() / 4, "{large} of {}", heights.len());
-        assert!(heights.iter().all(|height| *height >= 540));
-    }
-
-    #[test]
-    fn the_shape_stays_and_nothing_grows() {
-        assert_eq!(fit(1280, 720, 540), (960, 540));
-        assert_eq!(fit(1920, 1080, 720), (1280, 720));
-        assert_eq!(fit(720, 1280, 360), (360, 640));
-        assert_eq!(fit(640, 480, 720), (640, 480));
-        assert_eq!(fit(641, 361, 360), (640, 360));
-        assert_eq!(fit(1366, 768, 180), (320, 180));
-        assert_eq!(fit(1, 1, 180), (2, 2));
-        assert_eq!(fit(0, 5000, 180), (2, 5000));
-        for (width, height) in [(u32::MAX, 1), (u32::MAX, u32::MAX), (1023, 767), (3, 9999)] {
-            for rung in &LADDER {
-                let (w, h) = fit(width, height, rung.short_side);
-                assert!(w % 2 == 0 && h % 2 == 0 && w >= 2 && h >= 2);
-            }
-        }
-    }
-
-    #[test]
-    fn few_frames_for_a_very_low_rate_and_never_more_than_the_source_has() {
-        let (mut adapter, now) = adapter();
-        let mut fps = |kbps: u64, fps: f64| {
-            adapter.decide(now, Bitrate::from_kbps(kbps + 50), Source { fps, ..CAMERA }).fps
-        };
-        assert_eq!(fps(500, 60.0), 30.0);
-        assert_eq!(fps(500, 24.0), 24.0);
-        assert_eq!(fps(90, 30.0), 15.0);
-        assert_eq!(fps(120, 30.0), 15.0);
-        assert_eq!(fps(140, 30.0), 30.0);
-        assert_eq!(fps(140, f64::NAN), 30.0);
-    }
-}
+mod tests;

@@ -2,6 +2,10 @@
 
 pub mod h264;
 pub mod opus;
+#[cfg(test)]
+pub(crate) mod scene;
+pub mod video;
+pub mod vp8;
 
 use crate::frame::Frame;
 use bytes::Bytes;
@@ -9,7 +13,8 @@ use bytes::Bytes;
 /// One encoded picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedPicture {
-    /// The access unit; for H.264 an Annex B byte stream with four-byte or three-byte start codes.
+    /// The access unit: for H.264 an Annex B byte stream with four-byte or three-byte start codes,
+    /// for VP8 one frame.
     pub data: Bytes,
     /// Whether decoding can start here.
     pub key_frame: bool,
@@ -39,7 +44,7 @@ pub enum CodecError {
     /// The codec's library did not start.
     #[error("the {codec} {part} does not start (code {code})")]
     Start {
-        /// "H.264" or "Opus".
+        /// "H.264", "VP8" or "Opus".
         codec: &'static str,
         /// "encoder" or "decoder".
         part: &'static str,
@@ -49,7 +54,7 @@ pub enum CodecError {
     /// The library refused a setting.
     #[error("the {codec} encoder refuses {setting} (code {code})")]
     Setting {
-        /// "H.264" or "Opus".
+        /// "H.264", "VP8" or "Opus".
         codec: &'static str,
         /// The setting and its value.
         setting: String,
@@ -59,7 +64,7 @@ pub enum CodecError {
     /// A picture or packet that cannot be encoded.
     #[error("{codec} cannot encode {what}: {reason}")]
     Encode {
-        /// "H.264" or "Opus".
+        /// "H.264", "VP8" or "Opus".
         codec: &'static str,
         /// What was to be encoded.
         what: String,
@@ -69,7 +74,7 @@ pub enum CodecError {
     /// Received data that is not decoded.
     #[error("a received {codec} {what} is refused: {reason}")]
     Decode {
-        /// "H.264" or "Opus".
+        /// "H.264", "VP8" or "Opus".
         codec: &'static str,
         /// What was to be decoded.
         what: &'static str,

@@ -14,6 +14,16 @@ pub enum Matrix {
     Bt709,
 }
 
+/// What matters in a picture when there is too little of everything (W3C mst-content-hint).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContentHint {
+    /// That it moves: faces.
+    #[default]
+    Motion,
+    /// That it is sharp: text on a screen.
+    Detail,
+}
+
 /// One I420 picture. Planes are packed: the luma stride is `width`, the chroma strides are
 /// `chroma_width()`. The memory returns to its [`FramePool`] when the picture is dropped.
 pub struct Frame {
@@ -25,6 +35,8 @@ pub struct Frame {
     pub captured_at: Instant,
     /// What turns the planes back into colours.
     pub matrix: Matrix,
+    /// What matters in it, for who encodes it.
+    pub hint: ContentHint,
     /// The number its strip carries (see `strip`), where one was read.
     pub strip: Option<u32>,
 }
@@ -141,6 +153,7 @@ impl FramePool {
             home: Arc::downgrade(&self.inner),
             captured_at: now(),
             matrix: Matrix::default(),
+            hint: ContentHint::default(),
             strip: None,
         }
     }

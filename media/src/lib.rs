@@ -25,3 +25,4 @@ pub mod stats;
 pub mod strip;
 pub mod sync;
 pub mod units;
+pub mod video_codec;

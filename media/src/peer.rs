@@ -8,8 +8,10 @@
 mod audio_loss;
 mod fec;
 mod feedback;
+mod formats;
 mod handler;
 mod interceptors;
+mod late_binding;
 mod network;
 mod offer;
 mod outlet;
@@ -18,18 +20,19 @@ mod sync_tap;
 mod turn_bridge;
 
 pub use network::{first_lan_address, local_addresses};
-pub use outlet::{OutgoingPacket, Outlet, Outlets};
+pub use outlet::{OutgoingPacket, Outlet, Outlets, VideoOutlet};
 pub use turn_bridge::KeyPin;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use rtc::interceptor::StreamInfo;
 use rtc::peer_connection::configuration::RTCOfferOptions;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
+use rtc::peer_connection::configuration::media_engine::MIME_TYPE_OPUS;
 use rtc::peer_connection::transport::RTCDtlsRole;
-use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RtpCodecKind};
 use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -39,10 +42,12 @@ use webrtc::peer_connection::{
 };
 use webrtc::rtp_transceiver::RtpSender;
 
+use self::formats::{ReceivedVideo, SentVideo};
 use self::turn_bridge::Bridges;
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::assemble::RtpPacket;
 use crate::stats::Counters;
+use crate::video_codec::VideoCodec;
 
 /// Largest RTP payload: 1280 bytes of IPv6 minimum MTU less IP, UDP, RTP with extensions, SRTP
 /// tag, and room for a TURN header.
@@ -129,6 +134,8 @@ pub enum PeerEvent {
     Disconnected,
     /// The path is dead.
     Failed,
+    /// The link became too narrow for pictures (`true`), or carries them again.
+    PicturesPaused(bool),
 }
 
 /// Why the connection refused something. None of them ends it.
@@ -151,7 +158,7 @@ pub enum PeerError {
 /// Where received packets go. Called on the runtime: must not block.
 pub struct Inlets {
     /// Pictures' packets, repaired ones included, in order of arrival.
-    pub video: Box<dyn Fn(Instant, RtpPacket) + Send + Sync>,
+    pub video: Box<dyn Fn(Instant, VideoCodec, RtpPacket) + Send + Sync>,
     /// Sound's packets in order of arrival, and whether their payload is RED (RFC 2198).
     pub audio: Box<dyn Fn(Instant, RtpPacket, bool) + Send + Sync>,
 }
@@ -162,7 +169,10 @@ pub struct Peer {
     video: Arc<TrackLocalStaticRTP>,
     audio: Arc<TrackLocalStaticRTP>,
     video_ssrc: u32,
+    rtx_ssrc: u32,
     audio_ssrc: u32,
+    sent_video: Arc<OnceLock<StreamInfo>>,
+    received_video: Arc<ReceivedVideo>,
     senders: [Arc<dyn RtpSender>; 2],
     feedback: Arc<feedback::FeedbackQueue>,
     /// Pictures on their way to the pacer.
@@ -195,6 +205,9 @@ impl Peer {
         let ssrcs = (video_ssrc, audio_ssrc);
         let registry = offer::interceptor_chain(&mut media_engine, &counters, &video_flow, ssrcs)
             .map_err(setup)?;
+        let sent_video = Arc::default();
+        let registry = late_binding::wrap(registry, Arc::clone(&sent_video));
+        let received_video = Arc::<ReceivedVideo>::default();
         let network = network::addresses();
         let settings = SettingEngineBuilder::new()
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
@@ -224,6 +237,7 @@ impl Peer {
             gathered,
             inlets: Arc::new(inlets),
             feedback: Arc::clone(&feedback),
+            received_video: Arc::clone(&received_video),
             sender_ssrc: video_ssrc,
             has_video: AtomicBool::new(false),
             has_audio: AtomicBool::new(false),
@@ -243,7 +257,7 @@ impl Peer {
         );
         let audio = offer::track(RtpCodecKind::Audio, offer::opus_codec(), audio_ssrc, None);
         let video =
-            offer::track(RtpCodecKind::Video, offer::h264_codec(), video_ssrc, Some(rtx_ssrc));
+            offer::track(RtpCodecKind::Video, RTCRtpCodec::default(), video_ssrc, Some(rtx_ssrc));
         let audio_sender =
             connection.add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>).await.map_err(setup)?;
         let video_sender =
@@ -253,7 +267,10 @@ impl Peer {
             video,
             audio,
             video_ssrc,
+            rtx_ssrc,
             audio_ssrc,
+            sent_video,
+            received_video,
             senders: [audio_sender, video_sender],
             feedback,
             video_flow,
@@ -347,6 +364,7 @@ impl Peer {
             self.may_restart()?;
         }
         self.apply(RTCSdpType::Offer, offer).await?;
+        self.prefer_our_codec().await;
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
         let sdp = self.describe(answer).await?;
@@ -384,7 +402,29 @@ impl Peer {
             _ => RTCSessionDescription::offer(sdp.to_owned()),
         }
         .map_err(refuse)?;
-        self.connection.set_remote_description(description).await.map_err(refuse)
+        self.connection.set_remote_description(description).await.map_err(refuse)?;
+        let [_, video] = &self.senders;
+        if let Ok(parameters) = video.get_parameters().await {
+            self.received_video.set(&parameters.rtp_parameters.codecs);
+        }
+        Ok(())
+    }
+
+    /// Has the answer to come list first what we prefer. Where that fails, the offer's order
+    /// stays: the call works with either.
+    async fn prefer_our_codec(&self) {
+        let [_, video] = &self.senders;
+        let Ok(parameters) = video.get_parameters().await else {
+            return;
+        };
+        let codecs = formats::by_preference(&parameters.rtp_parameters.codecs);
+        for transceiver in self.connection.get_transceivers().await {
+            if transceiver.id() == usize::from(video.id())
+                && let Err(error) = transceiver.set_codec_preferences(codecs.clone()).await
+            {
+                tracing::debug!(%error, "the codecs stay in the offer's order");
+            }
+        }
     }
 
     /// Adds a candidate of the other end; one that came before the description is the caller's
@@ -420,11 +460,17 @@ impl Peer {
             tokio::spawn(writer.run(packets, false));
             outlets.audio = Some(outlet);
         }
-        if let Some(payload_type) = outlet::payload_type(video, MIME_TYPE_H264).await {
+        let negotiated = video.get_parameters().await.ok();
+        if let Some(sent) = negotiated.and_then(|negotiated| {
+            SentVideo::of(&negotiated.rtp_parameters, self.video_ssrc, self.rtx_ssrc)
+        }) {
             let (outlet, packets) = Outlet::through(2048, Arc::clone(&self.video_flow));
+            let SentVideo { codec, payload_type, limits, stream } = sent;
+            // Before the first packet. A second time nothing changes: one codec for the whole call.
+            let _ = self.sent_video.set(stream);
             let writer = outlet::Writer::new(&self.video, self.video_ssrc, payload_type, &outlet);
             tokio::spawn(writer.run(packets, true));
-            outlets.video = Some(outlet);
+            outlets.video = Some(VideoOutlet { outlet, codec, limits });
         }
         outlets
     }

@@ -9,7 +9,7 @@ use crate::local::LocalMedia;
 use crate::peer::{Candidate, Ice, IceServer, Inlets, Peer, PeerError, PeerEvent};
 use crate::pipeline::audio_receive::AudioInlet;
 use crate::pipeline::video_receive::{self, PictureSink, VideoReceiver};
-use crate::pipeline::video_send::VideoSender;
+use crate::pipeline::video_send::{PauseHook, VideoSender};
 use crate::stats::Counters;
 
 /// A connection to one other person, with media.
@@ -17,6 +17,7 @@ pub struct Session {
     peer: Arc<Peer>,
     local: Arc<LocalMedia>,
     counters: Arc<Counters>,
+    events: mpsc::UnboundedSender<PeerEvent>,
     audio_inlet: Arc<AudioInlet>,
     video_receiver: VideoReceiver,
     video_sender: Mutex<Option<VideoSender>>,
@@ -40,10 +41,10 @@ impl Session {
         let audio_inlet = Arc::new(AudioInlet::new(Arc::clone(&counters)));
         let audio = Arc::clone(&audio_inlet);
         let inlets = Inlets {
-            video: Box::new(move |now, packet| video_inlet.push(now, packet)),
+            video: Box::new(move |now, codec, packet| video_inlet.push(now, codec, packet)),
             audio: Box::new(move |now, packet, red| audio.push(now, packet, red)),
         };
-        let peer = Arc::new(Peer::new(ice, inlets, Arc::clone(&counters), events).await?);
+        let peer = Arc::new(Peer::new(ice, inlets, Arc::clone(&counters), events.clone()).await?);
         let video_receiver = VideoReceiver::start(
             video_parts,
             pictures,
@@ -56,6 +57,7 @@ impl Session {
             peer,
             local,
             counters,
+            events,
             audio_inlet,
             video_receiver,
             video_sender: Mutex::default(),
@@ -75,9 +77,15 @@ impl Session {
             self.local.feed().connect(outlet, outlets.red, Arc::clone(&self.counters));
         }
         if let Some(outlet) = outlets.video {
+            let events = self.events.clone();
+            let paused: PauseHook = Box::new(move |paused| {
+                // Nobody listens any more once the call is over.
+                let _ = events.send(PeerEvent::PicturesPaused(paused));
+            });
             *self.sender() = Some(VideoSender::start(
                 Arc::clone(self.local.outgoing()),
                 outlet,
+                paused,
                 Arc::clone(&self.counters),
                 Arc::clone(self.local.log()),
             ));

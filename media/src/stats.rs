@@ -15,6 +15,7 @@ use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::loss_runs::Loss;
 use crate::sync::Sync;
 use crate::units::Bitrate;
+use crate::video_codec::VideoCodec;
 pub use sending::Sending;
 
 /// What a peer can make us remember.
@@ -75,6 +76,8 @@ pub struct VideoFlow {
     pub frozen: Duration,
     /// CPU time in the codec.
     pub codec_time: Duration,
+    /// Gauge: codec of the newest picture.
+    pub codec: Option<VideoCodec>,
     /// Gauge: size of the newest picture.
     pub size: Option<(u32, u32)>,
 }
@@ -382,7 +385,7 @@ fn video(new: &VideoFlow, old: Option<&VideoFlow>, seconds: f64) -> (VideoStatis
     let old = old.cloned().unwrap_or_default();
     let frames = new.frames.saturating_sub(old.frames);
     let statistics = VideoStatistics {
-        codec: new.size.map(|_| "H264".to_owned()),
+        codec: new.codec.map(|codec| codec.name().to_owned()),
         width: new.size.map(|(width, _)| width),
         height: new.size.map(|(_, height)| height),
         fps: rate(new.frames, old.frames),

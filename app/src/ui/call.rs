@@ -130,8 +130,14 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
     if !matches!(snapshot.phase, Phase::InCall { .. }) {
         return;
     }
-    let sends = snapshot.peer.as_ref().is_some_and(|peer| peer.video);
-    let sentence = if sends { words.peer_no_picture_yet } else { words.peer_camera_off };
+    let peer = snapshot.peer.as_ref();
+    let sentence = if peer.is_some_and(|peer| peer.paused) {
+        words.peer_paused
+    } else if peer.is_some_and(|peer| peer.video) {
+        words.peer_no_picture_yet
+    } else {
+        words.peer_camera_off
+    };
     let below = Rect::from_min_max(
         pos2(area.left() + 24.0, centre.y + 78.0),
         pos2(area.right() - 24.0, area.bottom()),
@@ -233,6 +239,15 @@ fn own_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) -> Re
         let place = Rect::from_center_size(centre, Vec2::splat(26.0));
         let label = words.microphone_off;
         widgets::announce(ui, Id::unique("own microphone off"), place, Role::Image, label);
+    }
+    if snapshot.pictures_paused {
+        let centre = rect.right_bottom() + vec2(-20.0, -20.0);
+        ui.painter().circle_filled(centre, 13.0, theme::RED);
+        let place = Rect::from_center_size(centre, Vec2::splat(15.0));
+        Icon::CameraOff.paint(ui.painter(), place, Color32::WHITE, theme::RED);
+        let place = Rect::from_center_size(centre, Vec2::splat(26.0));
+        let label = words.pictures_paused;
+        widgets::announce(ui, Id::unique("pictures paused"), place, Role::Status, label);
     }
     rect
 }

@@ -139,7 +139,7 @@ fn in_lobby() -> Snapshot {
 fn in_call() -> Snapshot {
     Snapshot {
         phase: Phase::InCall { room: "tea".into(), since: Instant::now(), server_lost: false },
-        peer: Some(Peer { name: "韩梅梅".into(), audio: true, video: true }),
+        peer: Some(Peer { name: "韩梅梅".into(), audio: true, video: true, ..Peer::default() }),
         ..in_lobby()
     }
 }
@@ -361,10 +361,22 @@ fn what_the_other_switched_off_is_shown() {
     let mut stage = Stage::new(in_call());
     stage.show_remote(1);
     stage.publish(|snapshot| {
-        snapshot.peer = Some(Peer { name: String::new(), audio: false, video: false });
+        snapshot.peer = Some(Peer::default());
     });
     assert!(stage.sees(english().peer_camera_off));
     assert!(stage.sees(english().peer_muted) && stage.sees(english().the_other));
+    assert!(!stage.sees(english().remote_picture), "not a frozen picture");
+}
+
+#[test]
+fn a_link_too_narrow_for_pictures_is_named_at_both_ends() {
+    let mut stage = Stage::new(in_call());
+    assert!(!stage.sees(english().pictures_paused));
+    stage.publish(|snapshot| {
+        snapshot.pictures_paused = true;
+        snapshot.peer.as_mut().expect("a peer").paused = true;
+    });
+    assert!(stage.sees(english().pictures_paused) && stage.sees(english().peer_paused));
     assert!(!stage.sees(english().remote_picture), "not a frozen picture");
 }
 

@@ -6,6 +6,7 @@
 pub mod chromium;
 pub mod clip;
 pub mod devtools;
+pub mod firefox;
 pub mod headless;
 #[cfg(target_os = "linux")]
 pub mod lab;

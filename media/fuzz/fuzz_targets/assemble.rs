@@ -6,19 +6,26 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use visavis_media_fuzz::Records;
 use visavis_media_fuzz::rtp::assemble::{Assembler, RtpPacket};
-use visavis_media_fuzz::rtp::h264_depacketize::depacketize;
-use visavis_media_fuzz::rtp::h264_packetize::packetize;
+use visavis_media_fuzz::rtp::payload::{Packetizer, depacketize, inspect};
+use visavis_media_fuzz::video_codec::VideoCodec;
 
 fuzz_target!(|data: &[u8]| {
-    depacketize([data]);
-    depacketize(data.chunks(7));
+    for codec in VideoCodec::ALL {
+        assemble(codec, data);
+    }
+});
+
+fn assemble(codec: VideoCodec, data: &[u8]) {
+    inspect(codec, data);
+    depacketize(codec, [data]);
+    depacketize(codec, data.chunks(7));
     let size = data.first().map_or(0, |first| usize::from(*first));
-    for payload in packetize(data, size) {
+    for payload in Packetizer::new(codec, 9).packetize(data, size) {
         assert!(payload.len() <= size.max(16));
     }
 
     let mut now = Instant::now();
-    let mut assembler = Assembler::new();
+    let mut assembler = Assembler::of(codec);
     for record in Records(data) {
         now += Duration::from_millis(u64::from(record.wait));
         let packet = RtpPacket {
@@ -39,11 +46,7 @@ fuzz_target!(|data: &[u8]| {
             assembler.require_key_frame(now);
         }
         if let Some(due) = assembler.poll_timeout() {
-            assert!(
-                assembler
-                    .poll_frame(due)
-                    .is_none_or(|frame| frame.key_frame)
-            );
+            assert!(assembler.poll_frame(due).is_none_or(|frame| frame.key_frame));
         }
     }
-});
+}

@@ -28,8 +28,13 @@ pub mod rtp {
     pub mod repeat;
     pub mod send_history;
     pub mod sender;
+    pub mod payload;
     pub mod sequence;
+    pub mod vp8;
 }
+
+#[path = "../../src/video_codec.rs"]
+pub mod video_codec;
 
 #[path = "../../src/sound"]
 pub mod sound {

@@ -11,6 +11,7 @@ use webrtc::peer_connection::{
 };
 
 use super::feedback::{self, FeedbackQueue};
+use super::formats::ReceivedVideo;
 use super::{Candidate, Inlets, PeerEvent, now};
 use crate::rtp::assemble::RtpPacket;
 
@@ -22,6 +23,7 @@ pub(super) struct Handler {
     pub(super) gathered: watch::Sender<u64>,
     pub(super) inlets: Arc<Inlets>,
     pub(super) feedback: Arc<FeedbackQueue>,
+    pub(super) received_video: Arc<ReceivedVideo>,
     pub(super) sender_ssrc: u32,
     /// One track of a kind: two would be mixed up behind the inlet.
     pub(super) has_video: AtomicBool,
@@ -74,6 +76,7 @@ impl PeerConnectionEventHandler for Handler {
             kind,
             Arc::clone(&self.inlets),
             Arc::clone(&self.feedback),
+            Arc::clone(&self.received_video),
             self.sender_ssrc,
             Arc::clone(&self.red),
         ));
@@ -86,6 +89,7 @@ async fn read(
     kind: RtpCodecKind,
     inlets: Arc<Inlets>,
     feedback: Arc<FeedbackQueue>,
+    received_video: Arc<ReceivedVideo>,
     sender_ssrc: u32,
     red: Arc<AtomicU8>,
 ) {
@@ -107,6 +111,7 @@ async fn read(
             }
         };
         let is_red = packet.header.payload_type == red.load(Relaxed);
+        let payload_type = packet.header.payload_type;
         let packet = RtpPacket {
             sequence_number: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
@@ -114,7 +119,12 @@ async fn read(
             payload: packet.payload,
         };
         match kind {
-            RtpCodecKind::Video => (inlets.video)(now(), packet),
+            // What was never negotiated is nobody's.
+            RtpCodecKind::Video => {
+                if let Some(codec) = received_video.codec(payload_type) {
+                    (inlets.video)(now(), codec, packet);
+                }
+            }
             _ => (inlets.audio)(now(), packet, is_red),
         }
     }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
-use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
-};
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
     RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
@@ -18,6 +16,7 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use super::audio_loss::AudioLoss;
 use super::{fec, interceptors, now, outlet, playout_delay, sync_tap};
 use crate::stats::Counters;
+use crate::video_codec::VideoCodec;
 
 /// Only what we speak: with the crate's default codecs it negotiated VP8 one way and another
 /// H.264 profile the other.
@@ -26,15 +25,17 @@ pub(super) fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
     let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type };
     engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
     engine.register_codec(parameters(red_codec(), 63), RtpCodecKind::Audio)?;
-    engine.register_codec(parameters(h264_codec(), 102), RtpCodecKind::Video)?;
-    let rtx = RTCRtpCodec {
-        mime_type: "video/rtx".to_owned(),
-        clock_rate: 90_000,
-        channels: 0,
-        sdp_fmtp_line: "apt=102".to_owned(),
-        rtcp_feedback: vec![],
-    };
-    engine.register_codec(parameters(rtx, 103), RtpCodecKind::Video)?;
+    for (codec, payload_type) in VideoCodec::ALL.into_iter().zip([102, 96]) {
+        let rtx = RTCRtpCodec {
+            mime_type: "video/rtx".to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: format!("apt={payload_type}"),
+            rtcp_feedback: vec![],
+        };
+        engine.register_codec(parameters(video_codec(codec), payload_type), RtpCodecKind::Video)?;
+        engine.register_codec(parameters(rtx, payload_type + 1), RtpCodecKind::Video)?;
+    }
     Ok(engine)
 }
 
@@ -98,14 +99,22 @@ pub(super) fn prefer_red(sdp: &str) -> String {
     reordered.collect()
 }
 
-/// RFC 6184, constrained baseline, level 3.1, packetization mode 1 (RFC 7742 section 6.2).
-pub(super) fn h264_codec() -> RTCRtpCodec {
+/// H.264 (RFC 6184) as constrained baseline, level 3.1, packetization mode 1 (RFC 7742 section
+/// 6.2), with pictures and rates of level 4 (1080p at 30 frames a second); VP8 (RFC 7741) without
+/// limits.
+fn video_codec(codec: VideoCodec) -> RTCRtpCodec {
+    let parameters = match codec {
+        VideoCodec::H264 => {
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f;\
+             max-fs=8192;max-mbps=245760"
+        }
+        VideoCodec::Vp8 => "",
+    };
     RTCRtpCodec {
-        mime_type: MIME_TYPE_H264.to_owned(),
+        mime_type: format!("video/{}", codec.name()),
         clock_rate: 90_000,
         channels: 0,
-        sdp_fmtp_line: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
-            .to_owned(),
+        sdp_fmtp_line: parameters.to_owned(),
         rtcp_feedback: vec![],
     }
 }
@@ -167,6 +176,8 @@ pub(super) fn interceptor_chain(
     Ok(configure_rtcp_reports(registry))
 }
 
+/// A track that sends with this SSRC. `codec` is empty where it is known only after negotiation:
+/// all that are registered are offered then.
 pub(super) fn track(
     kind: RtpCodecKind,
     codec: RTCRtpCodec,

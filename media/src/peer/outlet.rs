@@ -10,6 +10,9 @@ use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::rtp_transceiver::RtpSender;
 
+use crate::adapt::Limits;
+use crate::video_codec::VideoCodec;
+
 /// One RTP packet to be sent; the sequence number and the rest of the header come later.
 #[derive(Clone, Debug)]
 pub struct OutgoingPacket {
@@ -155,7 +158,17 @@ pub struct Outlets {
     /// The payload type of RED (RFC 2198), where the other end takes it.
     pub red: Option<u8>,
     /// Pictures.
-    pub video: Option<Outlet>,
+    pub video: Option<VideoOutlet>,
+}
+
+/// The way out for pictures, and what was agreed about them.
+pub struct VideoOutlet {
+    /// The way out.
+    pub outlet: Outlet,
+    /// The codec to send.
+    pub codec: VideoCodec,
+    /// What the other end's decoder takes.
+    pub limits: Limits,
 }
 
 pub(super) async fn payload_type(sender: &Arc<dyn RtpSender>, mime_type: &str) -> Option<u8> {

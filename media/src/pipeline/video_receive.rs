@@ -11,13 +11,15 @@ use super::playout::Playout;
 use super::recovery::{Recovery, Remedy};
 use super::{Worker, now};
 use crate::codec::Decoded;
-use crate::codec::h264::{H264Decoder, Reference};
+use crate::codec::h264::Reference;
+use crate::codec::video::VideoDecoder;
 use crate::frame::{Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::assemble::{AssembledFrame, Assembler, AssemblerEvent, RtpPacket};
 use crate::stats::Counters;
 use crate::strip;
+use crate::video_codec::VideoCodec;
 
 /// Packets that wait for the thread: more than two key frames.
 const QUEUE: usize = 1024;
@@ -37,14 +39,14 @@ const MOST_HELD: usize = 16;
 
 /// The network's end of the pipeline.
 pub struct VideoInlet {
-    packets: SyncSender<(Instant, RtpPacket)>,
+    packets: SyncSender<(Instant, VideoCodec, RtpPacket)>,
     overflow: Arc<AtomicU64>,
 }
 
 impl VideoInlet {
     /// Takes a packet; drops it when the decoder is far behind. Never blocks.
-    pub fn push(&self, now: Instant, packet: RtpPacket) {
-        if self.packets.try_send((now, packet)).is_err() {
+    pub fn push(&self, now: Instant, codec: VideoCodec, packet: RtpPacket) {
+        if self.packets.try_send((now, codec, packet)).is_err() {
             self.overflow.fetch_add(1, Relaxed);
         }
     }
@@ -58,7 +60,7 @@ pub struct VideoReceiver {
 
 /// The pipeline's halves before they are joined to a connection.
 pub struct VideoReceiverParts {
-    packets: Receiver<(Instant, RtpPacket)>,
+    packets: Receiver<(Instant, VideoCodec, RtpPacket)>,
 }
 
 /// The inlet, to be given to a connection, and what becomes the receiver.
@@ -79,16 +81,10 @@ impl VideoReceiver {
         let peer_sends = Arc::new(AtomicBool::new(true));
         let sends = Arc::clone(&peer_sends);
         let worker = Worker::spawn("video-receive", move |stop| {
-            let decoder = match H264Decoder::new() {
-                Ok(decoder) => decoder,
-                Err(error) => {
-                    tracing::error!(%error, "received pictures cannot be shown");
-                    return;
-                }
-            };
             let mut receiver = Loop {
+                codec: VideoCodec::default(),
                 assembler: Assembler::new(),
-                decoder,
+                decoders: Default::default(),
                 pool: FramePool::new(),
                 freezes: FreezeMeter::default(),
                 playout: Playout::default(),
@@ -124,8 +120,10 @@ struct Held {
 }
 
 struct Loop {
+    codec: VideoCodec,
     assembler: Assembler,
-    decoder: H264Decoder,
+    /// One for each codec that came, in the order of [`VideoCodec::ALL`]: a sender may change.
+    decoders: [Option<VideoDecoder>; VideoCodec::ALL.len()],
     pool: FramePool,
     freezes: FreezeMeter,
     playout: Playout,
@@ -144,7 +142,11 @@ struct Loop {
 
 impl Loop {
     /// One round; false when the connection is gone.
-    fn turn(&mut self, packets: &Receiver<(Instant, RtpPacket)>, peer_sends: bool) -> bool {
+    fn turn(
+        &mut self,
+        packets: &Receiver<(Instant, VideoCodec, RtpPacket)>,
+        peer_sends: bool,
+    ) -> bool {
         let due = [
             self.assembler.poll_timeout(),
             self.recovery.poll_timeout(),
@@ -157,12 +159,12 @@ impl Loop {
             .min()
             .map_or(longest, |at| at.saturating_duration_since(now()).min(longest));
         match packets.recv_timeout(wait) {
-            Ok((at, packet)) => self.assembler.handle_packet(at, packet),
+            Ok((at, codec, packet)) => self.take(at, codec, packet),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        while let Ok((at, packet)) = packets.try_recv() {
-            self.assembler.handle_packet(at, packet);
+        while let Ok((at, codec, packet)) = packets.try_recv() {
+            self.take(at, codec, packet);
         }
         if let Some(rtt) = self.counters.rtt() {
             self.assembler.set_rtt(rtt);
@@ -183,11 +185,35 @@ impl Loop {
         true
     }
 
+    fn take(&mut self, at: Instant, codec: VideoCodec, packet: RtpPacket) {
+        if codec != self.codec {
+            self.codec = codec;
+            self.assembler = Assembler::of(codec);
+        }
+        self.assembler.handle_packet(at, packet);
+    }
+
     fn decode(&mut self, unit: &AssembledFrame) {
+        let Some(decoder) = self.decoders.get_mut(self.codec as usize) else {
+            return;
+        };
+        let decoder = match decoder {
+            Some(decoder) => decoder,
+            none => match VideoDecoder::new(self.codec) {
+                Ok(decoder) => none.insert(decoder),
+                Err(error) => {
+                    if !std::mem::replace(&mut self.refused, true) {
+                        tracing::error!(%error, "received pictures cannot be shown");
+                    }
+                    return;
+                }
+            },
+        };
         let arrival = SystemTime::now() - now().saturating_duration_since(unit.last_arrival);
         let begun = now();
-        let decoded = self.decoder.decode(&unit.data, &self.pool);
+        let decoded = decoder.decode(&unit.data, &self.pool);
         let spent = now().saturating_duration_since(begun);
+        let (position, marked) = (decoder.position(), decoder.marked_reference());
         self.counters.video_in(|flow| {
             flow.bytes += unit.data.len() as u64;
             flow.codec_time += spent;
@@ -202,7 +228,7 @@ impl Loop {
                 self.refused = false;
                 // Whatever was asked for: pictures go on, by a key frame or by repairs.
                 self.wanting = false;
-                self.handle_good();
+                self.handle_good(position, marked);
                 self.hold(frame, unit);
             }
             Ok(Decoded::Nothing) => {}
@@ -221,9 +247,9 @@ impl Loop {
     }
 
     /// Confirms what the picture just decoded told to keep.
-    fn handle_good(&mut self) {
-        self.recovery.handle_good(self.decoder.position());
-        if let Some(Reference { idr, frame }) = self.decoder.marked_reference()
+    fn handle_good(&mut self, position: Option<Reference>, marked: Option<Reference>) {
+        self.recovery.handle_good(position);
+        if let Some(Reference { idr, frame }) = marked
             && self.counters.peer_is_ours()
         {
             (self.feedback)(PictureFeedback::ReferenceMarked { idr, frame });
@@ -232,6 +258,14 @@ impl Loop {
 
     /// Pictures are damaged, or a `gap` stays that will make them so.
     fn remedy(&mut self, gap: bool) {
+        if self.codec != VideoCodec::H264 {
+            // Its decoder does not tell pictures with missing references from whole ones.
+            match gap {
+                true => self.wanting = true,
+                false => self.assembler.require_key_frame(now()),
+            }
+            return;
+        }
         let (rtt, ours) = (self.counters.rtt(), self.counters.peer_is_ours());
         match self.recovery.handle_damage(now(), rtt, ours) {
             Remedy::Wait => self.assembler.skip_gap(),
@@ -269,10 +303,11 @@ impl Loop {
 
     fn show(&mut self, frame: Frame, key_frame: bool) {
         let frozen = self.freezes.handle_shown(now());
-        let size = (frame.width(), frame.height());
+        let (codec, size) = (self.codec, (frame.width(), frame.height()));
         self.counters.video_in(|flow| {
             flow.frames += 1;
             flow.key_frames += u64::from(key_frame);
+            flow.codec = Some(codec);
             flow.size = Some(size);
             if let Some(frozen) = frozen {
                 flow.freezes += 1;

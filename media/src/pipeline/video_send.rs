@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 
 use super::thin::Thinner;
 use super::{Worker, now};
-use crate::adapt::{Adapter, Source};
+use crate::adapt::{Adapter, Decision, Encoding, Source};
 use crate::codec::CodecError;
-use crate::codec::h264::{H264Config, H264Encoder, Reference};
-use crate::frame::{Frame, FramePool};
+use crate::codec::h264::Reference;
+use crate::codec::video::{EncoderConfig, VideoEncoder};
+use crate::frame::{ContentHint, Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
-use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet};
+use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet, VideoOutlet};
 use crate::picture::scale;
 use crate::rtp::app_message::PictureFeedback;
-use crate::rtp::h264_packetize::packetize;
+use crate::rtp::payload::Packetizer;
 use crate::slot::Slot;
 use crate::stats::Counters;
 use crate::units::Bitrate;
+use crate::video_codec::VideoCodec;
 
 /// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
@@ -24,11 +26,21 @@ const MAX_BACKLOG: Duration = Duration::from_millis(80);
 /// Before congestion control has said anything.
 const UNKNOWN_BUDGET: Bitrate = Bitrate::from_kbps(140);
 
+/// No sound for so long: there is none.
+const SOUND_WINDOW: Duration = Duration::from_secs(2);
+
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
 
 /// After a pause this long (camera off and on) the other end gets a fresh start.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Told when pictures stop because the link carries sound alone (`true`), and when they go on.
+/// Called on the sender's thread; must not block.
+pub type PauseHook = Box<dyn Fn(bool) + Send>;
+
+/// How often a screen is looked at.
+const SCREEN_FPS: f64 = 30.0;
 
 /// Sends pictures until dropped.
 pub struct VideoSender {
@@ -39,12 +51,13 @@ impl VideoSender {
     /// Starts sending what comes into `frames`.
     pub fn start(
         frames: Arc<Slot<Arc<Frame>>>,
-        outlet: Outlet,
+        outlet: VideoOutlet,
+        paused: PauseHook,
         counters: Arc<Counters>,
         log: Arc<FrameLog>,
     ) -> Self {
         let worker = Worker::spawn("video-send", move |stop| {
-            let mut sender = Loop::new(outlet, counters, log);
+            let mut sender = Loop::new(outlet, paused, counters, log);
             // A picture from before the call is not the call's.
             drop(frames.take());
             while !stop.is_set() {
@@ -61,9 +74,15 @@ impl VideoSender {
 
 struct Loop {
     outlet: Outlet,
+    pause_hook: PauseHook,
+    paused: bool,
+    /// When the sound sent was last looked at, and its bytes by then.
+    sound: (Instant, u64),
     counters: Arc<Counters>,
     log: Arc<FrameLog>,
-    encoder: Option<H264Encoder>,
+    codec: VideoCodec,
+    encoder: Option<VideoEncoder>,
+    packetizer: Packetizer,
     adapter: Adapter,
     pool: FramePool,
     epoch: Instant,
@@ -80,14 +99,25 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(outlet: Outlet, counters: Arc<Counters>, log: Arc<FrameLog>) -> Self {
+    fn new(
+        VideoOutlet { outlet, codec, limits }: VideoOutlet,
+        pause_hook: PauseHook,
+        counters: Arc<Counters>,
+        log: Arc<FrameLog>,
+    ) -> Self {
+        let mut adapter = Adapter::new(Bitrate::ZERO);
+        adapter.set_limits(limits);
         Self {
             outlet,
+            pause_hook,
+            paused: false,
+            sound: (now(), 0),
             counters,
             log,
+            codec,
             encoder: None,
-            // The budget is without sound's share already.
-            adapter: Adapter::new(Bitrate::ZERO),
+            adapter,
+            packetizer: Packetizer::new(codec, rand::random()),
             interval: Duration::from_millis(33),
             pool: FramePool::new(),
             epoch: now(),
@@ -105,16 +135,22 @@ impl Loop {
     fn send(&mut self, now: Instant, frame: &Frame) -> bool {
         self.key_frame_due |= self.counters.take_key_frame_request()
             || self.last_frame.is_none_or(|last| now.duration_since(last) > PAUSE);
-        let Some(budget) = self.budget() else {
+        self.look_at_sound(now);
+        let Some(target) = self.budget() else {
             self.counters.video_out(|flow| flow.dropped += 1);
             return true;
         };
         let source = Source {
             width: frame.width(),
             height: frame.height(),
-            fps: self.frame_rate(frame.captured_at),
+            fps: self.frame_rate(frame),
+            hint: frame.hint,
         };
-        let decision = self.adapter.decide(now, budget, source);
+        let decision = self.adapter.decide(now, target, source);
+        self.tell_paused(decision == Decision::Pause);
+        let Decision::Encode(decision) = decision else {
+            return true;
+        };
         if !self.thinner.takes(frame.captured_at, source.fps, decision.fps) {
             return true; // fewer frames a second were decided
         }
@@ -126,7 +162,7 @@ impl Loop {
             scaled = scale::resize(frame, decision.width, decision.height, &self.pool);
             &scaled
         };
-        match self.encode(now, picture, decision.bitrate) {
+        match self.encode(now, picture, &decision) {
             Ok(alive) => {
                 self.failed = false;
                 alive
@@ -144,18 +180,44 @@ impl Loop {
         }
     }
 
-    /// What pictures may take now; `None` while one encoded now would only grow old.
-    fn budget(&self) -> Option<Bitrate> {
+    /// What sound and pictures may take now; `None` while a picture encoded now would only grow
+    /// old.
+    fn budget(&mut self) -> Option<Bitrate> {
         let Some(sending) = self.counters.sending() else {
             return Some(UNKNOWN_BUDGET);
         };
         let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
         let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
-        free.then_some(sending.video)
+        // Sound, repairs and headers, as measured.
+        self.adapter.set_audio(sending.target.saturating_sub(sending.video));
+        free.then_some(sending.target)
     }
 
-    /// Frames a second that the source delivers.
-    fn frame_rate(&mut self, captured_at: Instant) -> f64 {
+    /// Without sound there is nothing to pause pictures for.
+    fn look_at_sound(&mut self, now: Instant) {
+        let (since, before) = self.sound;
+        if now.saturating_duration_since(since) < SOUND_WINDOW {
+            return;
+        }
+        let mut sent = before;
+        self.counters.audio_out(|flow| sent = flow.bytes);
+        self.adapter.set_sounds(sent != before);
+        self.sound = (now, sent);
+    }
+
+    /// Coming back, pictures start with a key frame: the pause was long.
+    fn tell_paused(&mut self, paused: bool) {
+        if std::mem::replace(&mut self.paused, paused) != paused {
+            (self.pause_hook)(paused);
+        }
+    }
+
+    /// Frames a second that the source delivers, or may at any moment.
+    fn frame_rate(&mut self, frame: &Frame) -> f64 {
+        if frame.hint == ContentHint::Detail {
+            return SCREEN_FPS; // a screen delivers when something changes
+        }
+        let captured_at = frame.captured_at;
         if let Some(last) = self.last_captured.replace(captured_at) {
             let interval = captured_at.saturating_duration_since(last);
             if interval < PAUSE {
@@ -169,20 +231,26 @@ impl Loop {
         &mut self,
         now: Instant,
         picture: &Frame,
-        bitrate: Bitrate,
+        decision: &Encoding,
     ) -> Result<bool, CodecError> {
+        let bitrate = decision.bitrate;
+        let max_fps = decision.fps as f32;
+        let quantizer_floor = decision.quantizer_floor;
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
-            none => none.insert(H264Encoder::new(H264Config {
-                width: picture.width(),
-                height: picture.height(),
-                max_fps: 30.0,
-                bitrate,
-            })?),
+            none => {
+                let (width, height) = (picture.width(), picture.height());
+                let config = EncoderConfig { width, height, max_fps, bitrate, quantizer_floor };
+                none.insert(VideoEncoder::new(self.codec, config)?)
+            }
         };
-        if changed_by_more_than(encoder.config().bitrate, bitrate, 0.02) {
+        if changed_by_more_than(encoder.bitrate(), bitrate, 0.02) {
             encoder.set_bitrate(bitrate)?;
         }
+        if (encoder.max_fps() - max_fps).abs() > 0.15 * max_fps {
+            encoder.set_frame_rate(max_fps)?;
+        }
+        encoder.set_quantizer_floor(quantizer_floor)?;
         for said in self.counters.take_picture_feedback() {
             match said {
                 PictureFeedback::KeyFrame => self.key_frame_due = true,
@@ -215,10 +283,11 @@ impl Loop {
             flow.key_frames += u64::from(encoded.key_frame);
             flow.bytes += encoded.data.len() as u64;
             flow.codec_time += spent;
+            flow.codec = Some(self.codec);
             flow.size = Some((encoded.width, encoded.height));
         });
         let timestamp = self.timestamp(picture.captured_at);
-        let payloads = packetize(&encoded.data, MAX_PAYLOAD);
+        let payloads = self.packetizer.packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {
             let packet =
@@ -245,6 +314,7 @@ fn changed_by_more_than(old: Bitrate, new: Bitrate, part: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapt::Limits;
     use crate::congestion::State;
     use crate::stats::Sending;
 
@@ -261,7 +331,9 @@ mod tests {
             queue: Duration::ZERO,
             state: State::Normal,
         });
-        let mut sender = Loop::new(outlet, Arc::clone(&counters), Arc::new(FrameLog::off()));
+        let outlet = VideoOutlet { outlet, codec: VideoCodec::H264, limits: Limits::NONE };
+        let log = Arc::new(FrameLog::off());
+        let mut sender = Loop::new(outlet, Box::new(|_| {}), Arc::clone(&counters), log);
         let (pool, begin) = (FramePool::new(), now());
         let mut key_frames_at = Vec::new();
         for number in 0..100u32 {

@@ -1,4 +1,4 @@
-//! RTP packets to H.264 access units.
+//! RTP packets to encoded pictures.
 //!
 //! Delivers whole frames in decoding order whose predecessors were delivered, too. A gap that is
 //! not repaired in time asks for a key frame, while repairs may still come; a little later,
@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::h264_depacketize::{Depacketized, depacketize, inspect};
+use super::h264_depacketize::Depacketized;
 use super::nack::give_up_after;
+use super::payload::{depacketize, inspect};
 use super::sequence::{SequenceUnwrapper, Unwrapped};
+use crate::video_codec::VideoCodec;
 
 /// How long a gap may stay open before a key frame is asked for, on a path with a short round
 /// trip or an unknown one.
@@ -49,7 +51,7 @@ pub struct RtpPacket {
 /// A whole frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssembledFrame {
-    /// Annex B.
+    /// What the decoder takes; for H.264 Annex B.
     pub data: Vec<u8>,
     /// RTP timestamp, 90 kHz.
     pub rtp_timestamp: u32,
@@ -82,7 +84,7 @@ pub struct AssemblerStats {
     pub late: u64,
     /// Payloads that ended early or made no sense.
     pub malformed: u64,
-    /// Payloads of types outside packetization mode 1.
+    /// Payloads of types outside H.264's packetization mode 1.
     pub unsupported: u64,
     /// Frames delivered.
     pub frames: u64,
@@ -118,6 +120,7 @@ struct Found {
 
 /// Puts the frames of one SSRC together.
 pub struct Assembler {
+    codec: VideoCodec,
     sequence: SequenceUnwrapper,
     packets: BTreeMap<u64, Stored>,
     bytes: usize,
@@ -145,9 +148,15 @@ impl Default for Assembler {
 }
 
 impl Assembler {
-    /// Has seen nothing and starts with a key frame.
+    /// Has seen nothing and starts with a key frame. H.264 is expected.
     pub fn new() -> Self {
+        Self::of(VideoCodec::H264)
+    }
+
+    /// As [`new`](Self::new), for a codec.
+    pub fn of(codec: VideoCodec) -> Self {
         Self {
+            codec,
             sequence: SequenceUnwrapper::new(),
             packets: BTreeMap::new(),
             bytes: 0,
@@ -193,7 +202,7 @@ impl Assembler {
         }
         self.stats.packets += 1;
         self.bytes += packet.payload.len();
-        let contents = inspect(&packet.payload);
+        let contents = inspect(self.codec, &packet.payload);
         self.packets.insert(
             index,
             Stored {
@@ -390,7 +399,7 @@ impl Assembler {
         self.next_starts_frame = true;
         self.close_gap();
         let Depacketized { data, key, unsupported, malformed, broken } =
-            depacketize(parts.values().map(|part| &part.payload[..]));
+            depacketize(self.codec, parts.values().map(|part| &part.payload[..]));
         self.stats.unsupported += u64::from(unsupported);
         self.stats.malformed += u64::from(malformed);
         if broken {

@@ -2,55 +2,18 @@
 
 use super::*;
 use crate::annexb::nal_units;
+use crate::codec::scene::{FPS, Scene};
 use crate::codec::{CodecError, Decoded, EncodedPicture};
 use crate::frame::{Frame, FramePool, Matrix};
 use crate::picture::scale;
 use crate::strip;
 use crate::units::Bitrate;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-use std::time::{Duration, Instant};
-
-const FPS: f32 = 30.0;
-
-/// A camera that pans over a textured wall, numbered by the strip.
-struct Scene {
-    pool: FramePool,
-    base: Instant,
-    number: u32,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self { pool: FramePool::new(), base: Instant::now(), number: 0 }
-    }
-
-    fn next(&mut self, width: u32, height: u32) -> Frame {
-        let mut frame = self.pool.take(width, height);
-        frame.captured_at = self.base + Duration::from_secs(1).mul_f32(self.number as f32 / FPS);
-        let shift = self.number as usize * 3;
-        let mut noise = self.number | 0x100;
-        let [y, u, v] = frame.planes_mut();
-        for (row, line) in y.chunks_exact_mut(width as usize).enumerate() {
-            for (column, value) in line.iter_mut().enumerate() {
-                let (x, y) = (column + shift, row + shift / 4);
-                let texture = (x * x / 64 + y * y / 48 + (x ^ y)) & 0x7f;
-                noise ^= noise << 13;
-                noise ^= noise >> 17;
-                noise ^= noise << 5;
-                *value = 60 + texture as u8 + (noise & 7) as u8;
-            }
-        }
-        u.fill(110);
-        v.fill(140);
-        strip::write(&mut frame, self.number);
-        self.number += 1;
-        frame
-    }
-}
 
 fn encoder(width: u32, height: u32, kbps: u64) -> H264Encoder {
     let bitrate = Bitrate::from_kbps(kbps);
-    H264Encoder::new(H264Config { width, height, max_fps: FPS, bitrate }).unwrap()
+    H264Encoder::new(H264Config { width, height, max_fps: FPS, bitrate, quantizer_floor: 0 })
+        .unwrap()
 }
 
 fn encode(encoder: &mut H264Encoder, frame: &Frame, force: bool) -> EncodedPicture {
@@ -182,7 +145,8 @@ fn another_size_starts_with_a_key_frame_and_the_decoder_goes_on() {
 fn sizes_no_encoder_takes_are_refused_with_the_size() {
     let mut scene = Scene::new();
     let bitrate = Bitrate::from_kbps(100);
-    let tiny = H264Config { width: 14, height: 9000, max_fps: f32::NAN, bitrate };
+    let (width, height, max_fps) = (14, 9000, f32::NAN);
+    let tiny = H264Config { width, height, max_fps, bitrate, quantizer_floor: 0 };
     let refused = H264Encoder::new(tiny).err().expect("refused").to_string();
     assert!(refused.contains("14x9000"), "{refused}");
     let mut encoder = encoder(320, 180, 100);

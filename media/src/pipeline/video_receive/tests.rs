@@ -27,7 +27,8 @@ struct Sender {
 impl Sender {
     fn new() -> Self {
         let bitrate = Bitrate::from_kbps(500);
-        let config = H264Config { width: 320, height: 180, max_fps: 30.0, bitrate };
+        let config =
+            H264Config { width: 320, height: 180, max_fps: 30.0, bitrate, quantizer_floor: 0 };
         Self {
             pool: FramePool::new(),
             encoder: H264Encoder::new(config).expect("an encoder"),
@@ -91,12 +92,12 @@ impl End {
         for packet in packets {
             let deadline = now() + LIMIT;
             let mut lost = self.inlet.overflow.load(Relaxed);
-            self.inlet.push(now(), packet.clone());
+            self.inlet.push(now(), VideoCodec::H264, packet.clone());
             while self.inlet.overflow.load(Relaxed) > lost {
                 assert!(now() < deadline, "the thread takes no more");
                 std::thread::yield_now();
                 lost = self.inlet.overflow.load(Relaxed);
-                self.inlet.push(now(), packet.clone());
+                self.inlet.push(now(), VideoCodec::H264, packet.clone());
             }
         }
     }

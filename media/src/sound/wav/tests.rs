@@ -193,10 +193,10 @@ fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
     // Written block by block, its header with each: a reader may come in between.
     let readable =
         || hound::WavReader::open(&file.0).is_ok_and(|wav| wav.duration() >= BLOCK as u32);
-    let deadline = std::time::Instant::now() + LIMIT;
+    let deadline = Instant::now() + LIMIT;
     while !readable() {
-        assert!(std::time::Instant::now() < deadline, "no readable recording");
-        let _ = woken.recv_timeout(std::time::Duration::from_millis(20));
+        assert!(Instant::now() < deadline, "no readable recording");
+        let _ = woken.recv_timeout(Duration::from_millis(20));
     }
     // It asks until there is more.
     let capacity = playback.samples.buffer().capacity();
