@@ -57,11 +57,23 @@ async fn firefox_calls_and_is_called() -> Result<()> {
     call_stands(&page, &mut desktop).await
 }
 
-/// Whatever the page prefers: VP8 and its repairs, nothing else.
-const ONLY_VP8: &str = "
+/// A browser that knows no H.264: it neither names it nor understands it in what it is told.
+const ONLY_VP8: &str = r"
 const prefer = RTCRtpTransceiver.prototype.setCodecPreferences;
 RTCRtpTransceiver.prototype.setCodecPreferences = function (codecs) {
   return prefer.call(this, codecs.filter(({ mimeType }) => /VP8|rtx/i.test(mimeType)));
+};
+const take = RTCPeerConnection.prototype.setRemoteDescription;
+RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
+  const gone = [...sdp.matchAll(/a=rtpmap:(\d+) H264\//g)].map(([, number]) => number);
+  const repairs = [...sdp.matchAll(/a=fmtp:(\d+) apt=(\d+)/g)];
+  gone.push(...repairs.filter(([, , of]) => gone.includes(of)).map(([, number]) => number));
+  const kept = sdp.split('\r\n').filter((line) => {
+    const [, number] = /^a=(?:rtpmap|fmtp|rtcp-fb):(\d+)/.exec(line) ?? [];
+    return !gone.includes(number);
+  }).map((line) => (line.startsWith('m=video')
+    ? line.split(' ').filter((word) => !gone.includes(word)).join(' ') : line));
+  return take.call(this, { type, sdp: kept.join('\r\n') });
 };";
 
 #[tokio::test]
