@@ -216,6 +216,7 @@ impl Options {
             Vec::new()
         };
         Snapshot {
+            pictures_paused: false,
             phase,
             devices: Arc::new(devices()),
             settings: Arc::new(self.settings()),

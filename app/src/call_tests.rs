@@ -402,7 +402,8 @@ fn a_camera_switched_off_is_told() {
 #[test]
 fn pictures_that_pause_are_told_at_both_ends_until_the_connection_is_another() {
     let mut story = Story::new();
-    story.first_and_met();
+    story.second_and_met();
+    story.says(json!({ "type": "offer", "sdp": "o", "call": "c" }));
     story.handle(Input::Peer(1, PeerEvent::Connected));
     let effects = story.handle(Input::Peer(1, PeerEvent::PicturesPaused(true)));
     let said = Effect::Send(PeerMessage::Pictures { paused: true });

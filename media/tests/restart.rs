@@ -16,7 +16,7 @@ struct End {
 
 impl End {
     async fn new() -> Self {
-        let inlets = Inlets { video: Box::new(|_, _| {}), audio: Box::new(|_, _, _| {}) };
+        let inlets = Inlets { video: Box::new(|_, _, _| {}), audio: Box::new(|_, _, _| {}) };
         let (sender, events) = mpsc::unbounded_channel();
         let peer = Peer::new(Ice::default(), inlets, Arc::new(Counters::new()), sender).await;
         Self { peer: peer.expect("a connection"), events }
