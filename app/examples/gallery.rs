@@ -225,6 +225,7 @@ impl Options {
             microphone,
             speaker: DeviceState::On("Built-in Audio Analog Stereo".into()),
             microphone_dbfs: -25.0,
+            pictures_paused: false,
             peer,
             stranger: (self.view == "stranger").then(|| Stranger {
                 server: "https://192.168.1.40:8443".into(),

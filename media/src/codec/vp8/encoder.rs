@@ -43,7 +43,7 @@ const TWO_THREADS_FROM: u32 = 960 * 540;
 /// when asked for or when the size changes.
 pub struct Vp8Encoder {
     library: Box<sys::vpx_codec_ctx_t>,
-    settings: sys::vpx_codec_enc_cfg_t,
+    settings: Box<sys::vpx_codec_enc_cfg_t>,
     config: EncoderConfig,
     epoch: Option<Instant>,
     last_time: i64,
@@ -100,6 +100,7 @@ impl Vp8Encoder {
                 sys::VPX_ENCODER_ABI_VERSION as c_int,
             )
         })?;
+        let settings = Box::new(settings);
         let mut this = Self { library, settings, config, epoch: None, last_time: -1 };
         use sys::vp8e_enc_control_id as control;
         this.control(control::VP8E_SET_CPUUSED, SPEED)?;
@@ -187,7 +188,7 @@ impl Vp8Encoder {
             // valid until the next call, and we copy.
             let (data, flags) = unsafe {
                 let frame = packet.data.frame;
-                let bytes = std::slice::from_raw_parts(frame.buf.cast::<u8>(), frame.sz as usize);
+                let bytes = std::slice::from_raw_parts(frame.buf.cast::<u8>(), frame.sz);
                 (Bytes::copy_from_slice(bytes), frame.flags)
             };
             found = (!data.is_empty()).then_some(EncodedPicture {
@@ -233,7 +234,7 @@ impl Vp8Encoder {
     fn apply(&mut self, setting: impl Fn() -> String) -> Result<(), CodecError> {
         // SAFETY: the context is alive; the settings are copied.
         let code = unsafe {
-            sys::vpx_codec_enc_config_set(&raw mut *self.library, &raw const self.settings)
+            sys::vpx_codec_enc_config_set(&raw mut *self.library, &raw const *self.settings)
         };
         self.set(code, setting)
     }
