@@ -216,7 +216,6 @@ impl Options {
             Vec::new()
         };
         Snapshot {
-            pictures_paused: false,
             phase,
             devices: Arc::new(devices()),
             settings: Arc::new(self.settings()),
