@@ -221,6 +221,7 @@ impl Options {
             settings: Arc::new(self.settings()),
             proposed_room: room,
             camera,
+            screen: DeviceState::Off,
             microphone,
             speaker: DeviceState::On("Built-in Audio Analog Stereo".into()),
             microphone_dbfs: -25.0,

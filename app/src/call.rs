@@ -51,6 +51,7 @@ pub struct Call {
     name: String,
     audio: bool,
     video: bool,
+    screen: bool,
     /// The connection whose link is too narrow for our pictures.
     paused_on: Option<ConnectionId>,
     said_lost: bool,
@@ -91,6 +92,7 @@ impl Call {
             name: String::new(),
             audio: false,
             video: false,
+            screen: false,
             paused_on: None,
             said_lost: false,
             full_since: None,
@@ -168,8 +170,8 @@ impl Call {
                 let acts = self.negotiation.handle_settled(&mark);
                 self.perform(acts)
             }
-            Input::LocalState { audio, video } => {
-                (self.audio, self.video) = (audio, video);
+            Input::LocalState { audio, video, screen } => {
+                (self.audio, self.video, self.screen) = (audio, video, screen);
                 match self.peer {
                     Some(_) => vec![Effect::Send(self.state())],
                     None => vec![],
@@ -469,6 +471,7 @@ impl Call {
             PeerMessage::Hello { name } => peer.name.clone_from(name),
             PeerMessage::State { audio, video, screen } => {
                 (peer.audio, peer.video) = (*audio, *video || *screen);
+                peer.screen = *screen;
                 effects.extend(self.connection.map(|id| peer_sends(id, peer)));
             }
             PeerMessage::Pictures { paused } => {
@@ -543,7 +546,7 @@ impl Call {
     }
 
     fn state(&self) -> PeerMessage {
-        PeerMessage::State { audio: self.audio, video: self.video, screen: false }
+        PeerMessage::State { audio: self.audio, video: self.video, screen: self.screen }
     }
 
     fn room(&self) -> Option<String> {

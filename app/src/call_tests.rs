@@ -23,7 +23,7 @@ impl Story {
         let now = Instant::now();
         call.handle(Input::SourcesSettled, now);
         call.handle(Input::Name("Lei".to_owned()), now);
-        call.handle(Input::LocalState { audio: true, video: true }, now);
+        call.handle(Input::LocalState { audio: true, video: true, screen: false }, now);
         Self { call, now }
     }
 
@@ -389,10 +389,10 @@ fn a_garbage_offer_is_named_and_the_next_good_one_taken() {
 #[test]
 fn a_camera_switched_off_is_told() {
     let mut story = Story::new();
-    assert_eq!(story.handle(Input::LocalState { audio: true, video: true }), []);
+    assert_eq!(story.handle(Input::LocalState { audio: true, video: true, screen: false }), []);
     story.first_and_met();
     assert_eq!(
-        story.handle(Input::LocalState { audio: true, video: false }),
+        story.handle(Input::LocalState { audio: true, video: false, screen: false }),
         [Effect::Send(PeerMessage::State { audio: true, video: false, screen: false })]
     );
     story.says(json!({ "type": "state", "audio": false, "video": false }));
@@ -422,6 +422,20 @@ fn pictures_that_pause_are_told_at_both_ends_until_the_connection_is_another() {
     let another = story.says(json!({ "type": "offer", "sdp": "o", "call": "d" }));
     assert!(another.contains(&Effect::Open(2, vec![])), "{another:?}");
     assert!(!story.call.pictures_paused(), "another connection is not paused yet");
+}
+
+#[test]
+fn a_shared_screen_is_told_and_seen_as_one() {
+    let mut story = Story::new();
+    story.first_and_met();
+    assert_eq!(
+        story.handle(Input::LocalState { audio: true, video: false, screen: true }),
+        [Effect::Send(PeerMessage::State { audio: true, video: false, screen: true })]
+    );
+    story.says(json!({ "type": "state", "audio": true, "video": false, "screen": true }));
+    assert_eq!(story.call.peer().map(|peer| (peer.video, peer.screen)), Some((true, true)));
+    story.says(json!({ "type": "state", "audio": true, "video": true, "screen": false }));
+    assert_eq!(story.call.peer().map(|peer| (peer.video, peer.screen)), Some((true, false)));
 }
 
 #[test]

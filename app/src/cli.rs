@@ -67,7 +67,7 @@ pub struct CallArgs {
     /// Without a window.
     #[arg(long)]
     pub headless: bool,
-    /// camera[:NAME|:N], file:CLIP.y4m, testcard or none.
+    /// camera[:NAME|:N], screen[:DISPLAY|:N], file:CLIP.y4m, testcard or none.
     #[arg(long, value_name = "SOURCE", value_parser = video_source)]
     pub video_source: Option<VideoSourceSpec>,
     /// mic[:NAME], file:SPEECH.wav, testcard or none.
@@ -167,10 +167,14 @@ fn seconds(text: &str) -> Result<f64, String> {
 fn video_source(text: &str) -> Result<VideoSourceSpec, String> {
     match split(text) {
         ("camera", rest) => Ok(VideoSourceSpec::Camera(selector(rest))),
+        ("screen", rest) => Ok(VideoSourceSpec::Screen(selector(rest))),
         ("file", Some(path)) => Ok(VideoSourceSpec::File(path.into())),
         ("testcard", None) => Ok(VideoSourceSpec::Testcard),
         ("none", None) => Ok(VideoSourceSpec::None),
-        _ => Err("use camera, camera:NAME, camera:N, file:CLIP.y4m, testcard or none".to_owned()),
+        _ => {
+            Err("use camera, camera:NAME, camera:N, screen, file:CLIP.y4m, testcard or none"
+                .to_owned())
+        }
     }
 }
 
@@ -248,6 +252,15 @@ mod tests {
             .expect("a call");
         let logi = DeviceSelector::Name("Logi".to_owned());
         assert_eq!(args.video_source, Some(VideoSourceSpec::Camera(logi)));
+        let screens = [
+            ("screen", DeviceSelector::Default),
+            ("screen::1.0", DeviceSelector::Name(":1.0".to_owned())),
+            ("screen:1", DeviceSelector::Index(1)),
+        ];
+        for (text, selector) in screens {
+            let args = call(&["tea", "--video-source", text]).expect("a call");
+            assert_eq!(args.video_source, Some(VideoSourceSpec::Screen(selector)));
+        }
         assert_eq!(args.audio_sink, Some(AudioSinkSpec::Speaker(DeviceSelector::Default)));
     }
 

@@ -346,10 +346,11 @@ impl Engine {
     }
 
     async fn announce_state(&mut self) {
-        let (audio, video) = self.devices.sending();
+        let (audio, video, screen) = self.devices.sending();
         self.local.set_muted(!audio);
-        if self.devices.announced.replace((audio, video)) != Some((audio, video)) {
-            self.input(Input::LocalState { audio, video }).await;
+        let now = Some((audio, video, screen));
+        if std::mem::replace(&mut self.devices.announced, now) != now {
+            self.input(Input::LocalState { audio, video, screen }).await;
         }
     }
 
@@ -421,6 +422,7 @@ impl Engine {
         self.snapshot.pictures_paused = self.call.pictures_paused();
         let language = self.language();
         self.snapshot.camera = self.devices.camera.shown(language);
+        self.snapshot.screen = self.devices.screen.shown(language);
         self.snapshot.microphone = self.devices.microphone_shown(language);
         self.snapshot.speaker = self.devices.speaker.shown(language);
         self.snapshot.notices = self.notices.list();

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub proposed_room: String,
     /// The local camera: off, starting, on, or failed and why.
     pub camera: DeviceState,
+    /// The screen, while it is shared instead of the camera.
+    pub screen: DeviceState,
     /// The local microphone.
     pub microphone: DeviceState,
     /// The local speaker.
@@ -200,6 +202,8 @@ pub struct Peer {
     pub video: bool,
     /// Their link is too narrow for pictures just now.
     pub paused: bool,
+    /// Their pictures are of their screen: to be seen whole.
+    pub screen: bool,
 }
 
 /// A server that nobody the system trusts vouches for.
@@ -268,6 +272,8 @@ pub enum Command {
     SetMicrophone(bool),
     /// Camera on or off; off closes the device.
     SetCamera(bool),
+    /// Share the screen instead of the camera, or go back to it.
+    ShareScreen(bool),
     /// Use this camera (its id; `None`: the default), from now on.
     ChooseCamera(Option<String>),
     /// Use this microphone (its id), from now on.

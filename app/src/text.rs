@@ -103,6 +103,8 @@ pub struct Words {
     pub turn_microphone_off: &'static str,
     pub turn_camera_on: &'static str,
     pub turn_camera_off: &'static str,
+    pub share_screen: &'static str,
+    pub stop_sharing: &'static str,
     pub devices: &'static str,
     pub full_screen: &'static str,
     pub leave_full_screen: &'static str,
@@ -182,6 +184,8 @@ static ENGLISH: Words = Words {
     turn_microphone_off: "Turn the microphone off",
     turn_camera_on: "Turn the camera on",
     turn_camera_off: "Turn the camera off",
+    share_screen: "Share the screen",
+    stop_sharing: "Stop sharing the screen",
     devices: "Devices",
     full_screen: "Full screen",
     leave_full_screen: "Leave full screen",
@@ -261,6 +265,8 @@ static CHINESE: Words = Words {
     turn_microphone_off: "关闭麦克风",
     turn_camera_on: "打开摄像头",
     turn_camera_off: "关闭摄像头",
+    share_screen: "共享屏幕",
+    stop_sharing: "停止共享屏幕",
     devices: "设备",
     full_screen: "全屏",
     leave_full_screen: "退出全屏",
@@ -431,6 +437,7 @@ impl Words {
             SourceError::Camera { name, reason } => {
                 format!("摄像头“{name}”无法使用：{reason}。")
             }
+            SourceError::Screen(reason) => format!("无法共享屏幕：{reason}。"),
             SourceError::File { path, reason } => format!("无法播放 {path}：{reason}。"),
         };
         self.pick(sentence(&error.to_string()), chinese)

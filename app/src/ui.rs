@@ -214,7 +214,8 @@ impl Window {
             ctx.input(|input| input.viewport().fullscreen).unwrap_or(local.full_screen);
         local.own.poll();
         local.remote.poll();
-        if !matches!(snapshot.camera, DeviceState::On(_)) {
+        let shown = [&snapshot.camera, &snapshot.screen];
+        if !shown.iter().any(|device| matches!(device, DeviceState::On(_))) {
             local.own.clear();
         }
         let peer_sends = snapshot.peer.as_ref().is_some_and(|peer| peer.video && !peer.paused);

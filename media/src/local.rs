@@ -13,7 +13,8 @@ use crate::slot::Slot;
 use crate::sound::processing::{Processing, Reference};
 use crate::sound::{AudioSinkSpec, AudioSourceSpec, SoundError, SoundEvent, mic, speaker, wav};
 use crate::source::{
-    FrameSink, SourceEvent, SourceEvents, VideoSource, VideoSourceSpec, camera, file, testcard,
+    FrameSink, SourceEvent, SourceEvents, VideoSource, VideoSourceSpec, camera, file, screen,
+    testcard,
 };
 
 /// What the devices tell. Comes from their threads.
@@ -107,6 +108,7 @@ impl LocalMedia {
                 let wish = camera::CameraFormatWish { width: WIDTH, height: HEIGHT, fps: FPS };
                 camera::open(selector, wish, frames, events)
             }
+            VideoSourceSpec::Screen(selector) => screen::open(selector.clone(), frames, events),
             VideoSourceSpec::File(path) => match file::open(path, frames, events) {
                 Ok(device) => device,
                 Err(error) => return (self.events)(LocalEvent::Video(SourceEvent::Lost(error))),

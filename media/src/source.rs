@@ -3,6 +3,7 @@
 
 pub mod camera;
 pub mod file;
+pub mod screen;
 pub mod testcard;
 
 use crate::frame::Frame;
@@ -20,6 +21,8 @@ pub type SourceEvents = Arc<dyn Fn(SourceEvent) + Send + Sync>;
 pub enum VideoSourceSpec {
     /// A camera: the first, one by (part of) its name, or by number.
     Camera(DeviceSelector),
+    /// A whole screen with the pointer. By name: an X server's, as in `DISPLAY`.
+    Screen(DeviceSelector),
     /// A Y4M clip, looped in real time.
     File(PathBuf),
     /// The moving test picture with the clock and the strip.
@@ -91,6 +94,9 @@ pub enum SourceError {
         /// What the driver said.
         reason: String,
     },
+    /// The screen cannot be captured.
+    #[error("the screen cannot be shared: {0}")]
+    Screen(String),
     /// A file cannot be read.
     #[error("cannot play {path}: {reason}")]
     File {

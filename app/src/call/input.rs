@@ -51,6 +51,8 @@ pub enum Input {
         audio: bool,
         /// The camera.
         video: bool,
+        /// The screen.
+        screen: bool,
     },
     /// Our name, for whom we meet next.
     Name(String),

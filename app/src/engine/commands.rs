@@ -29,6 +29,10 @@ impl Engine {
                 self.announce_state().await;
                 self.save();
             }
+            Command::ShareScreen(on) => {
+                self.devices.share_screen(&self.local, on);
+                self.announce_state().await;
+            }
             Command::ChooseCamera(id) => {
                 self.settings.camera.clone_from(&id);
                 self.devices.choose_camera(&self.local, id);

@@ -24,6 +24,8 @@ pub(super) struct Devices {
     in_call: bool,
     label: String,
     pub(super) camera: DeviceState,
+    /// Off unless it is shared; then the camera is closed.
+    pub(super) screen: DeviceState,
     pub(super) microphone: DeviceState,
     pub(super) speaker: DeviceState,
     /// A device went away and another took its place, until it returns.
@@ -35,7 +37,7 @@ pub(super) struct Devices {
     /// Which device took over.
     news: Option<News>,
     /// What the other end was told last.
-    pub(super) announced: Option<(bool, bool)>,
+    pub(super) announced: Option<(bool, bool, bool)>,
 }
 
 impl Devices {
@@ -51,6 +53,7 @@ impl Devices {
             in_call: false,
             label: String::new(),
             camera: DeviceState::Off,
+            screen: DeviceState::Off,
             microphone: DeviceState::Off,
             speaker: DeviceState::Off,
             microphone_stands_in: false,
@@ -65,6 +68,7 @@ impl Devices {
     /// Back in the lobby, or there for the first time.
     pub(super) fn enter_lobby(&mut self, local: &LocalMedia) {
         self.in_call = false;
+        self.share_screen(local, false);
         local.close_speaker();
         self.speaker = DeviceState::Off;
         if !self.microphone_on {
@@ -94,7 +98,8 @@ impl Devices {
     }
 
     fn start_missing(&mut self, local: &LocalMedia) {
-        if self.camera_on && !matches!(self.camera, DeviceState::On(_) | DeviceState::Starting) {
+        let running = matches!(self.camera, DeviceState::On(_) | DeviceState::Starting);
+        if self.camera_on && !running && !self.sharing() {
             self.start_camera(local);
         }
         let running = matches!(self.microphone, DeviceState::On(_) | DeviceState::Starting);
@@ -103,15 +108,44 @@ impl Devices {
         }
     }
 
+    /// While the screen is shared, switching the camera on ends that; switching it off is for
+    /// later.
     pub(super) fn set_camera(&mut self, local: &LocalMedia, on: bool) {
         self.camera_on = on;
-        if !on {
+        if self.sharing() {
+            if on {
+                self.share_screen(local, false);
+            }
+        } else if !on {
             // Closes the device: its light goes out.
             local.set_video(&VideoSourceSpec::None, "");
             self.camera = DeviceState::Off;
         } else if self.in_call || self.preview {
             self.start_camera(local);
         }
+    }
+
+    /// Shows the screen instead of the camera, in a call, or goes back to what was before.
+    pub(super) fn share_screen(&mut self, local: &LocalMedia, on: bool) {
+        if on == self.sharing() || (on && !self.in_call) {
+            return;
+        }
+        if on {
+            self.camera = DeviceState::Off;
+            self.screen = DeviceState::Starting;
+            local.set_video(&VideoSourceSpec::Screen(DeviceSelector::Default), "");
+        } else {
+            self.screen = DeviceState::Off;
+            if self.camera_on && (self.in_call || self.preview) {
+                self.start_camera(local);
+            } else {
+                local.set_video(&VideoSourceSpec::None, "");
+            }
+        }
+    }
+
+    fn sharing(&self) -> bool {
+        self.screen != DeviceState::Off
     }
 
     /// In a call a muted microphone stays open, so that unmuting is instant and never fails.
@@ -131,7 +165,7 @@ impl Devices {
     pub(super) fn choose_camera(&mut self, local: &LocalMedia, id: Option<String>) {
         self.camera_id = id;
         self.sources.video = None;
-        if self.camera_on && (self.in_call || self.preview) {
+        if self.camera_on && (self.in_call || self.preview) && !self.sharing() {
             self.start_camera(local);
         }
     }
@@ -153,12 +187,13 @@ impl Devices {
         }
     }
 
+    fn camera_wanted(&self) -> VideoSourceSpec {
+        let chosen = || VideoSourceSpec::Camera(selector(self.camera_id.as_deref()));
+        self.sources.video.clone().unwrap_or_else(chosen)
+    }
+
     fn start_camera(&mut self, local: &LocalMedia) {
-        let spec = self
-            .sources
-            .video
-            .clone()
-            .unwrap_or_else(|| VideoSourceSpec::Camera(selector(self.camera_id.as_deref())));
+        let spec = self.camera_wanted();
         self.camera = match spec {
             VideoSourceSpec::None => DeviceState::Off,
             _ => DeviceState::Starting,
@@ -258,7 +293,7 @@ impl Devices {
     pub(super) fn handle(&mut self, local: &LocalMedia, event: LocalEvent) -> Option<Fault> {
         // What was switched off may have spoken just before.
         let (camera_off, microphone_off, speaker_off) = (
-            self.camera == DeviceState::Off,
+            self.camera == DeviceState::Off && !self.sharing(),
             self.microphone == DeviceState::Off,
             self.speaker == DeviceState::Off,
         );
@@ -271,7 +306,9 @@ impl Devices {
                 return None;
             }
             LocalEvent::Video(SourceEvent::Started { name, width, height, .. }) => {
-                self.camera = DeviceState::On(format!("{name} ({width}\u{d7}{height})"));
+                let sharing = self.sharing();
+                let device = if sharing { &mut self.screen } else { &mut self.camera };
+                *device = DeviceState::On(format!("{name} ({width}\u{d7}{height})"));
                 return None;
             }
             LocalEvent::MicrophoneStarted(name) => {
@@ -305,6 +342,10 @@ impl Devices {
             LocalEvent::Video(SourceEvent::Stalled) => {
                 return Some(Fault { error: DeviceError::CameraStalled, asked: false });
             }
+            LocalEvent::Video(SourceEvent::Lost(error)) if self.sharing() => {
+                self.share_screen(local, false);
+                return Some(Fault { error: DeviceError::Source(error), asked: false });
+            }
             LocalEvent::Video(SourceEvent::Lost(error)) => {
                 (&mut self.camera, self.sources.video.is_some(), DeviceError::Source(error))
             }
@@ -334,10 +375,14 @@ impl Devices {
         }
     }
 
-    /// What the other end may expect: sound, pictures.
-    pub(super) fn sending(&self) -> (bool, bool) {
+    /// What the other end may expect: sound, the camera's pictures, the screen's.
+    pub(super) fn sending(&self) -> (bool, bool, bool) {
         let audio = self.microphone_on && matches!(self.microphone, DeviceState::On(_));
-        (audio, matches!(self.camera, DeviceState::On(_)))
+        let camera = matches!(self.camera, DeviceState::On(_));
+        // The command line may have chosen a screen for a camera.
+        let is_screen = matches!(self.sources.video, Some(VideoSourceSpec::Screen(_)));
+        let screen = matches!(self.screen, DeviceState::On(_)) || (camera && is_screen);
+        (audio, camera && !is_screen, screen)
     }
 
     /// Whether someone looks at the level meter.

@@ -1,4 +1,4 @@
-//! The row of round buttons: microphone, camera, devices, full screen, leave.
+//! The row of round buttons: microphone, camera, screen, devices, full screen, leave.
 
 use eframe::egui::{
     Align2, Area, Color32, CornerRadius, Frame, Id, Margin, Order, Rect, Role, Stroke, StrokeKind,
@@ -69,9 +69,20 @@ pub fn camera(
     pressed.then_some(Command::SetCamera(!wanted))
 }
 
+/// The button that shares the screen.
+fn screen(ui: &Ui, rect: Rect, snapshot: &Snapshot, local: &Local) -> Option<Command> {
+    let words = local.words;
+    let shared = snapshot.screen.wanted();
+    let label = if shared { words.stop_sharing } else { words.share_screen };
+    let look = if shared { Look::Green } else { Look::Plain };
+    let hint = format!("{label} (S)");
+    let pressed = widgets::round_button(ui, rect, Icon::Screen, look, label, &hint).clicked();
+    pressed.then_some(Command::ShareScreen(!shared))
+}
+
 /// Where the bar lies in `area`.
 pub fn place(area: Rect, leave: Leave) -> Rect {
-    let buttons = if leave == Leave::HangUp { 5.0 } else { 4.0 };
+    let buttons = if leave == Leave::HangUp { 6.0 } else { 4.0 };
     let wide = if leave == Leave::HangUp { 6.0 } else { 0.0 };
     let width = buttons * BUTTON + (buttons - 1.0) * GAP + 2.0 * PADDING + wide;
     let centre = pos2(area.center().x, area.bottom() - MARGIN - HEIGHT / 2.0);
@@ -104,8 +115,15 @@ pub fn bar_ui(
         };
         commands.extend(microphone(ui, slot(0.0, 0.0), snapshot, local, Look::Plain));
         commands.extend(camera(ui, slot(1.0, 0.0), snapshot, local, Look::Plain));
+        // Where one is alone there is nobody to share it with.
+        let next = if leave == Leave::HangUp {
+            commands.extend(screen(ui, slot(2.0, 0.0), snapshot, local));
+            3.0
+        } else {
+            2.0
+        };
         let hint = words.devices;
-        let gear = widgets::round_button(ui, slot(2.0, 0.0), Icon::Gear, Look::Plain, hint, hint);
+        let gear = widgets::round_button(ui, slot(next, 0.0), Icon::Gear, Look::Plain, hint, hint);
         toggle_panel = gear.clicked();
         let (icon, label) = if local.full_screen {
             (Icon::Window, words.leave_full_screen)
@@ -113,11 +131,13 @@ pub fn bar_ui(
             (Icon::FullScreen, words.full_screen)
         };
         let hint = format!("{label} (F)");
-        if widgets::round_button(ui, slot(3.0, 0.0), icon, Look::Plain, label, &hint).clicked() {
+        if widgets::round_button(ui, slot(next + 1.0, 0.0), icon, Look::Plain, label, &hint)
+            .clicked()
+        {
             keys::toggle_full_screen(ui.ctx(), local);
         }
         if leave == Leave::HangUp {
-            let (place, label) = (slot(4.0, 6.0), words.hang_up);
+            let (place, label) = (slot(next + 2.0, 6.0), words.hang_up);
             let red = widgets::round_button(ui, place, Icon::HangUp, Look::Red, label, label);
             if red.clicked() {
                 commands.push(Command::HangUp);

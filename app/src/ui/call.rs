@@ -109,7 +109,9 @@ fn remote_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) {
         keys::toggle_full_screen(ui.ctx(), local);
     }
     if let Some(size) = local.remote.size() {
-        let fit = Fit::for_call(size, area.size());
+        // Of a screen every corner counts.
+        let screen = snapshot.peer.as_ref().is_some_and(|peer| peer.screen);
+        let fit = if screen { Fit::Contain } else { Fit::for_call(size, area.size()) };
         if fit == Fit::Contain {
             ui.painter().rect_filled(area, 0.0, GROUND);
         }
@@ -214,7 +216,9 @@ fn own_ui(ui: &mut Ui, area: Rect, snapshot: &Snapshot, local: &mut Local) -> Re
     let shadow = Shadow { offset: [0, 6], blur: 22, ..theme::SHADOW };
     ui.painter().add(shadow.as_shape(rect, corner));
     if local.own.is_some() {
-        local.own.paint(ui, rect, Paint { fit: Fit::Cover, mirror: true, radius });
+        // One's own face is known from mirrors, one's own screen is not.
+        let mirror = !snapshot.screen.wanted();
+        local.own.paint(ui, rect, Paint { fit: Fit::Cover, mirror, radius });
         widgets::announce(ui, Id::unique("own picture"), rect, Role::Image, words.own_picture);
     } else {
         ui.painter().rect_filled(rect, corner, theme::SURFACE);

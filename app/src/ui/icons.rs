@@ -19,6 +19,8 @@ pub enum Icon {
     Speaker,
     /// A receiver laid down.
     HangUp,
+    /// A screen with an arrow going up.
+    Screen,
     /// Cogwheel.
     Gear,
     /// Two sheets.
@@ -64,6 +66,7 @@ impl Icon {
             }
             Self::Speaker => pen.speaker(),
             Self::HangUp => pen.receiver(),
+            Self::Screen => pen.screen(),
             Self::Gear => pen.gear(),
             Self::Copy => pen.sheets(ground),
             Self::Tick => pen.line(&[(5.0, 12.5), (10.0, 17.5), (19.5, 7.0)], 2.4),
@@ -168,6 +171,16 @@ impl Pen<'_> {
             self.polygon(&outer);
             self.line(&[(x(9.9), 13.6), (x(9.0), 16.2), (x(5.9), 15.3)], 1.9);
         }
+    }
+
+    fn screen(&self) {
+        let stroke = Stroke::new(1.9 * self.unit(), self.colour);
+        let frame = Rect::from_min_max(self.at((2.8, 4.2)), self.at((21.2, 16.8)));
+        let radius = CornerRadius::from(2.2 * self.unit());
+        self.painter.rect_stroke(frame, radius, stroke, eframe::egui::StrokeKind::Middle);
+        self.line(&[(8.2, 20.2), (15.8, 20.2)], 1.9);
+        self.line(&[(12.0, 13.8), (12.0, 7.6)], 1.8);
+        self.line(&[(9.2, 10.2), (12.0, 7.4), (14.8, 10.2)], 1.8);
     }
 
     fn gear(&self) {

@@ -1,4 +1,4 @@
-//! The keyboard: M, V, F, Esc. Letters typed into a field are letters.
+//! The keyboard: M, V, S, F, Esc. Letters typed into a field are letters.
 
 use eframe::egui::{Context, Event, Key, Popup, ViewportCommand};
 
@@ -15,6 +15,9 @@ pub fn shortcuts(ctx: &Context, snapshot: &Snapshot, local: &mut Local) -> Vec<C
         match key {
             Key::M => commands.push(Command::SetMicrophone(!snapshot.microphone.wanted())),
             Key::V => commands.push(Command::SetCamera(!snapshot.camera.wanted())),
+            Key::S if snapshot.phase.with_peer() => {
+                commands.push(Command::ShareScreen(!snapshot.screen.wanted()));
+            }
             Key::F => toggle_full_screen(ctx, local),
             Key::Escape => commands.extend(escape(ctx, snapshot, local)),
             _ => {}

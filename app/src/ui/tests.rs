@@ -369,6 +369,23 @@ fn what_the_other_switched_off_is_shown() {
 }
 
 #[test]
+fn the_screen_is_shared_and_taken_back() {
+    let mut stage = Stage::new(in_call());
+    stage.click(english().share_screen);
+    assert_eq!(stage.asked(), [Command::ShareScreen(true)]);
+    stage.publish(|snapshot| {
+        snapshot.camera = DeviceState::Off;
+        snapshot.screen = DeviceState::On("screen 0 (1280x720)".into());
+    });
+    stage.press(Key::S);
+    stage.click(english().stop_sharing);
+    assert_eq!(stage.asked(), [Command::ShareScreen(false), Command::ShareScreen(false)]);
+    let mut alone = Stage::new(in_lobby());
+    alone.press(Key::S);
+    assert_eq!(alone.asked(), [], "there is nobody to share it with");
+}
+
+#[test]
 fn a_link_too_narrow_for_pictures_is_named_at_both_ends() {
     let mut stage = Stage::new(in_call());
     assert!(!stage.sees(english().pictures_paused));

@@ -22,6 +22,8 @@ pub enum Look {
     OnPicture,
     /// Red: off, or hanging up.
     Red,
+    /// Green: on, and seen by others beyond the usual.
+    Green,
 }
 
 impl Look {
@@ -29,6 +31,8 @@ impl Look {
         match (self, hovered) {
             (Self::Plain, false) => Color32::from_rgb(43, 47, 57),
             (Self::Plain, true) => Color32::from_rgb(60, 66, 79),
+            (Self::Green, false) => Color32::from_rgb(28, 122, 78),
+            (Self::Green, true) => Color32::from_rgb(36, 146, 94),
             (Self::OnPicture, false) => Color32::from_rgba_unmultiplied(16, 12, 14, 178),
             (Self::OnPicture, true) => Color32::from_rgba_unmultiplied(40, 38, 44, 205),
             (Self::Red, false) => theme::RED,

@@ -26,6 +26,8 @@ pub enum RawFormat {
     Rgb,
     /// Three bytes a pixel, blue first.
     Bgr,
+    /// Four bytes a pixel, blue first; the fourth means nothing.
+    Bgrx,
 }
 
 /// One buffer as a camera delivered it.
@@ -119,7 +121,7 @@ impl Converter {
             RawFormat::Yuyv => self.yuyv(raw),
             RawFormat::Nv12 => self.nv12(raw),
             RawFormat::Gray => self.gray(raw),
-            RawFormat::Rgb | RawFormat::Bgr => self.rgb(raw),
+            RawFormat::Rgb | RawFormat::Bgr | RawFormat::Bgrx => self.rgb(raw),
             RawFormat::Mjpeg => self.jpeg(raw),
         }
     }
@@ -186,14 +188,18 @@ impl Converter {
     }
 
     fn rgb(&self, raw: &RawPicture<'_>) -> Result<Frame, ConvertError> {
-        let (stride, data) = rows(raw, raw.width as usize * 3, raw.height as usize)?;
+        let bytes = if raw.format == RawFormat::Bgrx { 4 } else { 3 };
+        let (stride, data) = rows(raw, raw.width as usize * bytes, raw.height as usize)?;
         // The crate insists on the padding after the last row.
         let needed = stride * raw.height as usize;
         if data.len() < needed {
             return Err(ConvertError::Short { got: data.len(), needed });
         }
-        let convert =
-            if raw.format == RawFormat::Rgb { yuv::rgb_to_yuv420 } else { yuv::bgr_to_yuv420 };
+        let convert = match raw.format {
+            RawFormat::Rgb => yuv::rgb_to_yuv420,
+            RawFormat::Bgr => yuv::bgr_to_yuv420,
+            _ => yuv::bgra_to_yuv420,
+        };
         let mut frame = self.pool.take(raw.width, raw.height);
         convert(
             &mut planar(&mut frame),
