@@ -236,12 +236,27 @@ impl Devices {
         self.preview
             || self.in_call
                 && (matches!(self.microphone_wanted(), AudioSourceSpec::Mic(_))
+                    || matches!(self.camera_wanted(), VideoSourceSpec::Camera(_))
                     || matches!(self.speaker_wanted(), AudioSinkSpec::Speaker(_)))
     }
 
     /// What is plugged in now, and what was before: a device that is missed is tried again when
     /// something came, one that returned takes its place again.
     pub(super) fn handle_list(&mut self, local: &LocalMedia, old: &DeviceList, new: &DeviceList) {
+        // A camera that was unplugged is missed until it, or in its place another, is there.
+        if let VideoSourceSpec::Camera(wanted) = self.camera_wanted()
+            && self.camera_on
+            && new.cameras != old.cameras
+        {
+            match next(&self.camera, false, &wanted, &new.cameras) {
+                Next::Wanted => self.start_camera(local),
+                Next::Another => {
+                    self.camera = DeviceState::Starting;
+                    local.set_video(&VideoSourceSpec::Camera(DeviceSelector::Default), "");
+                }
+                Next::Stay => {}
+            }
+        }
         if let AudioSourceSpec::Mic(wanted) = self.microphone_wanted()
             && self.microphone != DeviceState::Off
         {
@@ -477,6 +492,8 @@ fn selector(id: Option<&str>) -> DeviceSelector {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use visavis_media::devices::Device;
 
@@ -520,5 +537,30 @@ mod tests {
         assert_eq!(next(&failed, false, &headset, &list(&["Built-in"])), Next::Another);
         assert_eq!(next(&failed, false, &headset, &[]), Next::Stay);
         assert_eq!(next(&DeviceState::Starting, true, &headset, &list(&["Headset"])), Next::Stay);
+    }
+
+    #[test]
+    fn an_unplugged_camera_is_taken_up_again_where_it_or_another_appears() {
+        let local = LocalMedia::new(Default::default(), Default::default(), Arc::new(|_| {}));
+        let cameras = |names: &[&str]| DeviceList { cameras: list(names), ..DeviceList::default() };
+        let unplugged = || {
+            DeviceState::Failed(DeviceError::Source(SourceError::Unplugged("Webcam".to_owned())))
+        };
+        let settings = Settings { camera: Some("webcam".to_owned()), ..Settings::default() };
+        let mut devices = Devices::new(Sources::default(), &settings, true);
+        for (before, after, state) in [
+            (&["Webcam"][..], &[][..], unplugged()),
+            (&[], &["Webcam"], DeviceState::Starting),
+            (&[], &["Built-in"], DeviceState::Starting),
+            (&["Webcam"], &["Webcam"], unplugged()),
+        ] {
+            devices.camera = unplugged();
+            devices.handle_list(&local, &cameras(before), &cameras(after));
+            assert_eq!(devices.camera, state, "{before:?} to {after:?}");
+        }
+        devices.camera_on = false;
+        devices.camera = DeviceState::Off;
+        devices.handle_list(&local, &cameras(&[]), &cameras(&["Webcam"]));
+        assert_eq!(devices.camera, DeviceState::Off, "switched off by the user");
     }
 }
