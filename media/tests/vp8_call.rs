@@ -81,9 +81,9 @@ impl End {
         let take = |flow: &mut VideoFlow| copy = flow.clone();
         let counters = self.session.counters();
         if incoming {
-            counters.video_in(take)
+            counters.video_in(take);
         } else {
-            counters.video_out(take)
+            counters.video_out(take);
         }
         copy
     }

@@ -93,7 +93,7 @@ mod tests {
             let (mut sent, mut whole) = (Vec::new(), Vec::new());
             let mut out: Vec<usize> = Vec::new();
             for index in 0..300_usize {
-                let data = frame(codec, index % 25 == 0, &mut random);
+                let data = frame(codec, index.is_multiple_of(25), &mut random);
                 let timestamp = index as u32 * 3000;
                 let payloads = packetizer.packetize(&data, 1000);
                 let count = payloads.len();
@@ -123,10 +123,10 @@ mod tests {
                     assert!(frame.data == sent[index], "{codec:?}: frame {index} was changed");
                     assert!(whole[index]);
                     assert!(
-                        index % 25 == 0 || out.last() == Some(&(index - 1)),
+                        index.is_multiple_of(25) || out.last() == Some(&(index - 1)),
                         "{index}: {out:?}"
                     );
-                    assert_eq!(frame.key_frame, index % 25 == 0);
+                    assert_eq!(frame.key_frame, index.is_multiple_of(25));
                     out.push(index);
                 }
             }

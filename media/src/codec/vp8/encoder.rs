@@ -187,7 +187,7 @@ impl Vp8Encoder {
             // valid until the next call, and we copy.
             let (data, flags) = unsafe {
                 let frame = packet.data.frame;
-                let bytes = std::slice::from_raw_parts(frame.buf.cast::<u8>(), frame.sz as usize);
+                let bytes = std::slice::from_raw_parts(frame.buf.cast::<u8>(), frame.sz);
                 (Bytes::copy_from_slice(bytes), frame.flags)
             };
             found = (!data.is_empty()).then_some(EncodedPicture {
