@@ -28,7 +28,7 @@ pub enum VideoEncoder {
     /// openh264.
     H264(H264Encoder),
     /// libvpx.
-    Vp8(Vp8Encoder),
+    Vp8(Box<Vp8Encoder>),
 }
 
 impl VideoEncoder {
@@ -40,7 +40,7 @@ impl VideoEncoder {
                 let config = H264Config { width, height, max_fps, bitrate, quantizer_floor };
                 Self::H264(H264Encoder::new(config)?)
             }
-            VideoCodec::Vp8 => Self::Vp8(Vp8Encoder::new(config)?),
+            VideoCodec::Vp8 => Self::Vp8(Box::new(Vp8Encoder::new(config)?)),
         })
     }
 

@@ -168,7 +168,7 @@ impl Planner {
             self.fec_percent = self.fec_percent.max(percent(loss.rate));
             return;
         }
-        if level > self.level || bursty > self.bursty {
+        if level > self.level || (bursty && !self.bursty) {
             (self.level, self.bursty) = (level.max(self.level), bursty || self.bursty);
             self.calm = None;
             return;
