@@ -41,7 +41,7 @@ pub enum Verdict {
     Closed,
     /// No more than this.
     Limited(Bitrate),
-    /// No video.
+    /// Next to nothing, or no video.
     Open,
 }
 
