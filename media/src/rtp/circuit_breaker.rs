@@ -1,8 +1,8 @@
-//! The last resort where congestion control fails (RFC 8083): video stops while the peer's reports
-//! show that nothing arrives, do not come, or that far more is sent than TCP would.
+//! The last resort where congestion control fails (RFC 8083): next to no video is sent while the
+//! peer's reports show that nothing arrives, do not come, or that far more is sent than TCP would.
 //!
 //! For the last the RFC lets a sender that can adapt lower its rate first: a limit of ten times
-//! what TCP would reach ends the condition. Only where that leaves no rate for video does it stop.
+//! what TCP would reach ends the condition. Only where that leaves no rate for video does it open.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ const PACKET: f64 = 1200.0;
 /// Less is no rate for video.
 const LEAST_VIDEO: f64 = 100_000.0;
 
-/// How long video stops; each time that follows soon, twice as long.
+/// How long it stays open; each time that follows soon, twice as long.
 const PAUSE: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(80);
 const SOON: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ pub enum Verdict {
     Closed,
     /// No more than this.
     Limited(Bitrate),
-    /// Next to nothing, or no video.
+    /// Next to no video: the sender decides how little tells when the path is back.
     Open,
 }
 
