@@ -37,6 +37,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(CliCommand::Devices { json }) = cli.command {
         return devices(json);
     }
+    if let Some(CliCommand::Serve(args)) = &cli.command {
+        return Ok(visavis_signaling::runtime::runtime()?.block_on(serve(args)));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("runtime")
@@ -46,8 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         None => window::run(&runtime, None),
         Some(CliCommand::Call(args)) if args.headless => runtime.block_on(headless::run(*args)),
         Some(CliCommand::Call(args)) => window::run(&runtime, Some(&args)),
-        Some(CliCommand::Serve(args)) => Ok(runtime.block_on(serve(&args))),
-        Some(CliCommand::Devices { .. }) => unreachable!("done above"),
+        Some(CliCommand::Serve(_) | CliCommand::Devices { .. }) => unreachable!("done above"),
     };
     // A name look-up without an answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));

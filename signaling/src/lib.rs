@@ -22,6 +22,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod qr;
 pub mod room;
+pub mod runtime;
 pub mod token;
 pub mod turn;
 

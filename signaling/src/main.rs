@@ -21,8 +21,7 @@ struct Arguments {
     check: Option<String>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(url) = &arguments.check {
         return match check(url) {
@@ -33,7 +32,14 @@ async fn main() -> ExitCode {
             }
         };
     }
-    match serve(&arguments.serve).await {
+    let runtime = match visavis_signaling::runtime::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("The system gives no threads: {error}.");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(&arguments.serve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Command, Credit, Mailbox, Outbound, sleep_until};
+use super::{Command, Credit, INBOX, Mailbox, Outbound, sleep_until};
 use crate::{
     metrics::{Asked, Metrics},
     moment::Moment,
@@ -33,14 +33,23 @@ impl Task {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while !(self.stopping && self.outboxes.is_empty()) {
             tokio::select! {
-                command = commands.recv() => match command {
-                    Some(command) => self.obey(command),
-                    None => return,
-                },
+                // Time first, or a flood would stop it.
+                biased;
                 () = sleep_until(self.registry.poll_timeout()) => {
                     let deliveries = self.registry.handle_timeout(Moment::now());
                     self.deliver(deliveries, None);
                 }
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        self.obey(command);
+                        // Setting a timer costs more than a command: once for all that wait.
+                        for _ in 1..INBOX {
+                            let Ok(command) = commands.try_recv() else { break };
+                            self.obey(command);
+                        }
+                    }
+                    None => return,
+                },
             }
             let counts = self.registry.counts();
             self.counts.send_if_modified(|known| std::mem::replace(known, counts) != counts);
