@@ -39,6 +39,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Called on the sender's thread; must not block.
 pub type PauseHook = Box<dyn Fn(bool) + Send>;
 
+/// The first picture of a call need not wait for the camera: one of just now will do.
+const FRESH: Duration = Duration::from_millis(70);
+
 /// How often a screen is looked at.
 const SCREEN_FPS: f64 = 30.0;
 
@@ -58,12 +61,11 @@ impl VideoSender {
     ) -> Self {
         let worker = Worker::spawn("video-send", move |stop| {
             let mut sender = Loop::new(outlet, paused, counters, log);
-            // A picture from before the call is not the call's.
-            drop(frames.take());
+            // One from long before the call is not the call's.
+            let mut next = frames.take().filter(|frame| frame.captured_at.elapsed() < FRESH);
             while !stop.is_set() {
-                if let Some(frame) = frames.wait(Duration::from_millis(100))
-                    && !sender.send(now(), &frame)
-                {
+                let frame = next.take().or_else(|| frames.wait(Duration::from_millis(100)));
+                if frame.is_some_and(|frame| !sender.send(now(), &frame)) {
                     return;
                 }
             }
