@@ -91,7 +91,7 @@ fn open_patiently(
 ) -> Result<(Camera, Negotiated), SourceError> {
     let mut retries = BUSY_RETRIES;
     loop {
-        match open_ladder(node, wanted) {
+        match open_ladder(shared, node, wanted) {
             Err(SourceError::Busy(_)) if retries > 0 && !shared.stop.load(Ordering::Relaxed) => {
                 retries -= 1;
                 shared.news.put(News::Opening);
@@ -103,12 +103,20 @@ fn open_patiently(
 }
 
 /// Tries exact formats, the best first: nokhwa's searches for a near one pick badly.
-fn open_ladder(node: &Node, wanted: CameraFormatWish) -> Result<(Camera, Negotiated), SourceError> {
+fn open_ladder(
+    shared: &Shared,
+    node: &Node,
+    wanted: CameraFormatWish,
+) -> Result<(Camera, Negotiated), SourceError> {
     let name = &node.device.name;
     let mut last = "it offers no format that is understood".to_owned();
     let rungs = formats::ladder(wanted).into_iter().map(Some);
     // Some virtual cameras offer one odd format only: the last rung is whatever is set.
     for rung in rungs.chain([None]) {
+        // Each costs 5 s with a camera that does not answer: a quarter of an hour for nobody.
+        if shared.stop.load(Ordering::Relaxed) {
+            break;
+        }
         let Some(rung) = rung.or_else(|| current_format(node)) else {
             break;
         };
