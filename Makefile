@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test fmt clippy lint test-unit test-integration test-doc bench bench-window bench-signaling soak deny clean cargo \
-	packages-build packages-run packages-test
+	test-camera packages-build packages-run packages-test
 
 # Where rustup puts it, for shells that have not read its environment yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -19,6 +19,7 @@ help: ## Say what there is
 	@echo '  make test-unit        unit tests'
 	@echo '  make test-integration real servers, browsers and sound, one at a time'
 	@echo '  make test-doc         examples in the documentation'
+	@echo 'make test-camera      cameras with real drivers, in a virtual machine that is downloaded'
 	@echo 'make bench            calls over emulated networks beside Chromium calling Chromium'
 	@echo 'make bench-window     what a call and the idle window cost, beside Chromium'
 	@echo 'make bench-signaling  the signaling server under load, beside Node with socket.io'
@@ -40,8 +41,8 @@ clippy: packages-build cargo
 
 # The same, with the build that the tests use: `cargo clippy` alone compiles every dependency once more, six minutes on
 # two cores.
-lint test-unit test-integration test-doc: export RUSTC_WORKSPACE_WRAPPER = clippy-driver
-lint test-unit test-integration test-doc: export CLIPPY_ARGS = -D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+lint test-unit test-integration test-doc test-camera: export RUSTC_WORKSPACE_WRAPPER = clippy-driver
+lint test-unit test-integration test-doc test-camera: export CLIPPY_ARGS = -D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
 lint: packages-build cargo
 	$(CARGO) build --locked --workspace --all-targets
 
@@ -56,6 +57,10 @@ test-integration: packages-test cargo
 
 test-doc: packages-build cargo
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
+
+CAMERA_VM = target.'cfg(unix)'.runner = 'media/tests/camera_vm/run'
+test-camera: packages-build cargo
+	$(CARGO) test --locked --workspace --config "$(CAMERA_VM)" --test camera -- --ignored --test-threads=1 $(CAMERA_TESTS)
 
 # A quiet machine, please: they compare delays and CPU times.
 bench: packages-test cargo
