@@ -137,6 +137,27 @@ fn an_unplugged_webcam_is_lost_and_a_replugged_one_films_again() {
 
 #[test]
 #[ignore = "needs a camera driver: make test-camera"]
+fn a_webcam_that_is_unplugged_while_it_is_opened_is_lost() {
+    for delay in [0, 5, 10, 20, 40, 80, 160, 320] {
+        let webcam = Webcam::plug_in(NAME);
+        let viewer = Viewer::open(NAME, HD);
+        thread::sleep(Duration::from_millis(delay));
+        drop(webcam);
+        let mut event = viewer.event();
+        // The kernel waits for the answer to a last question, for up to 5 s.
+        while matches!(event, SourceEvent::Started { .. } | SourceEvent::Stalled) {
+            event = viewer.event();
+        }
+        // Or it was gone before it was looked for.
+        let unknown = matches!(event, SourceEvent::Lost(SourceError::UnknownCamera { .. }));
+        assert!(unknown || event == unplugged(NAME), "after {delay} ms: {event:?}");
+        wait_for("the camera's threads and descriptors to be gone", nothing_is_left);
+        assert_eq!(viewer.other_events(), []);
+    }
+}
+
+#[test]
+#[ignore = "needs a camera driver: make test-camera"]
 fn a_replugged_webcam_can_be_opened_while_the_old_source_is_still_held() {
     let webcam = Webcam::plug_in(NAME);
     let old = view(NAME, HD);
