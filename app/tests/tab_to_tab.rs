@@ -232,6 +232,37 @@ async fn a_camera_switched_off_shows_a_name_and_comes_back() -> Result<()> {
 }
 
 #[tokio::test]
+async fn pictures_that_the_link_of_the_other_cannot_carry_are_not_shown_frozen() -> Result<()> {
+    let stage = Stage::set().await?;
+    let (first, second) = stage.pair("tea").await?;
+    second.sees_movement(SOON).await?;
+    // A tab never says so itself: its line is borrowed.
+    first
+        .eval(
+            "{ const send = WebSocket.prototype.send;
+               WebSocket.prototype.send = function (text) { window.line = this; send.call(this, text); };
+               true }",
+        )
+        .await?;
+    first.click("mute").await?;
+    first.until("the line", "window.line !== undefined", SOON).await?;
+    let says = |paused: bool| {
+        let message = format!("{{type: 'pictures', paused: {paused}}}");
+        format!("line.send(JSON.stringify({{type: 'message', message: {message}}})), true")
+    };
+    first.eval(&says(true)).await?;
+    let told = "document.querySelector('#remotePlaceholder .why').textContent.includes('slow') \
+                && !document.getElementById('remotePlaceholder').hidden";
+    second.until("why there is no picture", told, SOON).await?;
+    first.eval(&says(false)).await?;
+    second
+        .until("the picture", "document.getElementById('remotePlaceholder').hidden", SOON)
+        .await?;
+    second.sees_movement(SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_tab_without_permission_still_sees_and_says_what_to_do() -> Result<()> {
     let media = Media::generate()?;
     let (camera, microphone) = (media.camera(), media.microphone());

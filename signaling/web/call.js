@@ -20,6 +20,8 @@ export class Call extends EventTarget {
   knocking = false;
   peerName = '';
   peerMedia = { audio: true, video: true };
+  /** The other end's link is too narrow for pictures just now. */
+  peerPaused = false;
   remote = new MediaStream();
   connectedAt = 0;
   readyAt = 0;
@@ -68,6 +70,10 @@ export class Call extends EventTarget {
       },
       onState: ({ audio, video }) => {
         this.peerMedia = { audio: audio !== false, video: video !== false };
+        this.#changed();
+      },
+      onPictures: ({ paused }) => {
+        this.peerPaused = paused === true;
         this.#changed();
       },
       onBye: () => this.#peerGone('left'),
@@ -183,6 +189,7 @@ export class Call extends EventTarget {
     this.#path = new Path(initiator);
     this.peerName = '';
     this.peerMedia = { audio: true, video: true };
+    this.peerPaused = false;
     this.fault = '';
     this.readyAt = 0;
     this.#enter('connecting');

@@ -24,7 +24,7 @@ export class Negotiation {
   /**
    * `io`: `send(message)`, `hello()` and `state()` give our own messages, `makePeer(offering)` a fresh
    * connection, `prepareAnswer(pc)` readies the offerer's transceivers, `dropPeer(pc)` closes one;
-   * told: `onHello`, `onState`, `onBye`, `onAnswered` (an offer of the other), `onFault(error)`.
+   * told: `onHello`, `onState`, `onPictures`, `onBye`, `onAnswered` (an offer of the other), `onFault(error)`.
    */
   constructor(io, newCall = randomCall) {
     this.#io = io;
@@ -94,6 +94,9 @@ export class Negotiation {
           break;
         case 'state':
           this.#io.onState(message);
+          break;
+        case 'pictures':
+          this.#io.onPictures(message);
           break;
         case 'offer':
         case 'answer':

@@ -128,12 +128,13 @@ export class CallView {
       video.muted = false;
       this.#blocked = false;
     }
-    const picture = paired && call.peerMedia.video && video.videoWidth > 0;
+    const picture = paired && call.peerMedia.video && !call.peerPaused && video.videoWidth > 0;
     video.classList.toggle('hidden', !picture);
     const placeholder = $('remotePlaceholder');
     placeholder.hidden = !paired || picture || call.state !== 'connected';
     placeholder.querySelector('.avatar').textContent = [...name][0].toUpperCase();
-    say(placeholder.querySelector('.why'), call.peerMedia.video ? text.peerNoVideo(name) : text.peerCameraOff(name));
+    const why = !call.peerMedia.video ? text.peerCameraOff : call.peerPaused ? text.peerPaused : text.peerNoVideo;
+    say(placeholder.querySelector('.why'), why(name));
     video.classList.toggle('cover', fits(video));
     $('play').hidden = !this.#blocked;
     $('call').classList.toggle('has-picture', picture);

@@ -26,6 +26,7 @@
       dropPeer: (pc) => pc.close(),
       onHello: ({ name: theirs }) => self.hellos.push(theirs),
       onState: () => {},
+      onPictures: () => {},
       onBye: () => { self.byes += 1; },
       onFault: (error) => self.faults.push(String(error)),
     });
