@@ -104,6 +104,11 @@ const SOME_LOSS: f64 = 0.02;
 const PACE_SLOW: f64 = 1.25;
 const PACE_FAST: f64 = 1.5;
 const SLOW_BELOW: f64 = 700_000.0;
+
+/// Share of the room above the largest rate that pictures use when they leave, and of it again what
+/// more may be in flight.
+const PACE_IN_ROOM: f64 = 0.75;
+const FLIGHT_IN_ROOM: f64 = 0.3;
 const LEAST_PACE: f64 = 150_000.0;
 const LEAST_PACE_DRAINING: f64 = 120_000.0;
 
@@ -181,9 +186,15 @@ impl Controller {
             (PACE_SLOW * self.rate).max(LEAST_PACE_DRAINING)
         } else {
             let factor = if self.rate < SLOW_BELOW { PACE_SLOW } else { PACE_FAST };
-            (factor * self.rate).max(LEAST_PACE)
+            (factor * self.rate).max(LEAST_PACE).max(PACE_IN_ROOM * self.room())
         };
         Bitrate::from_bps(rate as u64)
+    }
+
+    /// At which rate a burst passes, where that is more than could ever be sent for long; else 0.
+    fn room(&self) -> f64 {
+        let calm = self.competing.is_none() && self.silence.is_none() && self.loss_test.is_none();
+        self.heard_at.filter(|_| calm).and_then(|t| self.prober.room(t)).unwrap_or(0.0)
     }
 
     /// Whether pictures and repairs may leave while so many bytes are in flight. Sound always may.
@@ -217,7 +228,8 @@ impl Controller {
         let queue = if self.competing.is_some() { self.measured.top_queue().max(0.3) } else { 0.0 };
         let spread = self.measured.spread().min(MAX_SPREAD_IN_FLIGHT);
         let delay = self.measured.min_rtt() + FLIGHT_MARGIN + queue + spread;
-        (FLIGHT_FACTOR * self.rate * delay).max(LEAST_FLIGHT_PACKETS * 8.0 * FULL_PACKET)
+        let rate = self.rate.max(FLIGHT_IN_ROOM * self.room());
+        (FLIGHT_FACTOR * rate * delay).max(LEAST_FLIGHT_PACKETS * 8.0 * FULL_PACKET)
     }
 
     /// The rate that arrived over the last half second, where known.

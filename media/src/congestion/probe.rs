@@ -63,6 +63,19 @@ const MAX_LOSSY: u32 = 3;
 
 const KEPT_BURSTS: usize = 6;
 
+/// Probes for room above the largest rate: the first and the last, as multiples of it, each twice
+/// the one before; their length; how long what they found is believed, and how long to wait after
+/// one that found the end. Seconds.
+const ROOM_FIRST: f64 = 2.5;
+const ROOM_LAST: f64 = 8.0;
+const ROOM_DURATION: f64 = 0.015;
+const ROOM_KNOWN_FOR: f64 = 40.0;
+const ROOM_RENEWED_AFTER: f64 = 30.0;
+const ROOM_AGAIN: f64 = 20.0;
+
+/// A burst whose outcome is not known after so many seconds has none: its packets arrived in clumps.
+const ROOM_PENDING: f64 = 2.0;
+
 /// One burst's packets: departure, arrival, bits.
 struct Burst {
     probe: Probe,
@@ -98,6 +111,10 @@ pub(super) struct Prober {
     failures: u32,
     lossy: u32,
     measured_once: bool,
+    /// At which rate bursts pass without a queue, and since when that is known.
+    room: Option<(f64, f64)>,
+    /// When to look for more of it.
+    room_due: f64,
 }
 
 impl Prober {
@@ -114,6 +131,8 @@ impl Prober {
             failures: 0,
             lossy: 0,
             measured_once: false,
+            room: None,
+            room_due: 0.0,
         }
     }
 
@@ -133,8 +152,44 @@ impl Prober {
         rate >= HIGH_ENOUGH * self.limits.max.bps() as f64
     }
 
+    /// The rate at which bursts pass without a queue, where it is above the largest rate.
+    pub fn room(&self, t: f64) -> Option<f64> {
+        self.room.filter(|(_, since)| t < since + ROOM_KNOWN_FOR).map(|(rate, _)| rate)
+    }
+
+    /// Asks how much faster than the largest rate a picture may leave, where that is due: one that
+    /// leaves in a third of the time is shown so much sooner.
+    fn look_for_room(&mut self, t: f64, since_cut: f64) {
+        let waits = self.pending && t - self.last < ROOM_PENDING;
+        if t < self.room_due || since_cut < ROOM_AGAIN || waits {
+            return;
+        }
+        let max = self.limits.max.bps() as f64;
+        let next = self.room(t).map_or(ROOM_FIRST * max, |known| 2.0 * known);
+        self.burst(t, next.min(ROOM_LAST * max), ROOM_DURATION, 1000);
+        self.room_due = t + ROOM_AGAIN;
+    }
+
+    /// What a burst above the largest rate showed.
+    fn handle_room(&mut self, t: f64, asked: f64, received: Option<&Received>) {
+        self.pending = false;
+        let Some(received) = received else {
+            return;
+        };
+        let found = if received.rate > SUCCESS * asked { asked } else { SUCCESS * received.rate };
+        self.room = (found > self.largest()).then_some((found, t));
+        if found < asked {
+            return; // that is all there is
+        }
+        let most = asked >= ROOM_LAST * self.limits.max.bps() as f64;
+        self.room_due = if most { t + ROOM_RENEWED_AFTER } else { t };
+    }
+
     fn ask(&mut self, t: f64, rate: f64, duration: f64, packet_size: usize) {
-        let rate = rate.min(self.largest());
+        self.burst(t, rate.min(self.largest()), duration, packet_size);
+    }
+
+    fn burst(&mut self, t: f64, rate: f64, duration: f64, packet_size: usize) {
         let bytes = (rate * duration / 8.0).max(f64::from(LEAST_PACKETS) * packet_size as f64);
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
@@ -161,6 +216,8 @@ impl Prober {
     /// Probing soon after a cut was too much probing.
     pub fn handle_cut(&mut self, t: f64) {
         self.request = None;
+        self.room = None;
+        self.room_due = t + ROOM_AGAIN;
         if self.pending && t - self.last < 1.2 {
             self.fail();
         }
@@ -194,7 +251,11 @@ impl Prober {
         measured: &Measurements,
     ) {
         let since = t - self.last;
-        if self.is_high_enough(rate) || self.request.is_some() || since < (rtt + 0.25).max(0.4) {
+        if self.request.is_some() || since < (rtt + 0.25).max(0.4) {
+            return;
+        }
+        if self.is_high_enough(rate) {
+            self.look_for_room(t, since_cut);
             return;
         }
         let experienced = cuts > 0 || self.failures >= EARLY_FAILURES;
@@ -281,6 +342,11 @@ impl Controller {
             return;
         }
         let queue = self.measured.standing_queue();
+        if outcome.rate > 1.01 * self.prober.largest() {
+            let calm = queue < self.threshold(HIGH_QUEUE);
+            self.prober.handle_room(t, outcome.rate, outcome.result.as_ref().filter(|_| calm));
+            return;
+        }
         let Some(received) = outcome.result else {
             if queue < self.threshold(LOW_QUEUE) && self.prober.lossy < MAX_LOSSY {
                 self.prober.lossy += 1;

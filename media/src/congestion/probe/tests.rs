@@ -119,3 +119,48 @@ fn failures_lengthen_the_wait_to_a_limit() {
     // Longer would miss a rise that is to be found within 8 s.
     assert_eq!(prober.wait, 6.0);
 }
+
+/// Asks for what is due at `t`, sends it in packets of 1000 bytes and has them arrive at `arrives`
+/// bits a second.
+fn look_for_room(prober: &mut Prober, t: f64, arrives: f64) -> Option<f64> {
+    let measured = Measurements::new();
+    prober.schedule(t, 3_200_000.0, 0.030, 0, f64::INFINITY, false, &measured);
+    let probe = prober.poll()?;
+    let every = |rate: f64| 8_000_000.0 / rate;
+    let packets: Vec<_> = (0..probe.bytes / 1000 + 1)
+        .map(|n| (n as f64 * every(probe.rate), Some(30.0 + n as f64 * every(arrives)), 1000))
+        .collect();
+    let begin = Instant::now();
+    let outcome = prober.handle_reports(&reports(begin, probe.id, &packets), begin)?;
+    prober.handle_room(t, outcome.rate, outcome.result.as_ref());
+    Some(probe.rate)
+}
+
+#[test]
+fn a_wide_link_is_known_to_be_one_in_three_bursts() {
+    let mut prober = Prober::new(LIMITS);
+    assert_eq!(look_for_room(&mut prober, 1.0, 8_000_000.0), Some(8_000_000.0));
+    assert_eq!(prober.room(1.1), Some(8_000_000.0));
+    assert_eq!(look_for_room(&mut prober, 1.1, 16_000_000.0), None, "not at once");
+    assert_eq!(look_for_room(&mut prober, 1.5, 16_000_000.0), Some(16_000_000.0));
+    assert_eq!(look_for_room(&mut prober, 2.0, 25_600_000.0), Some(25_600_000.0));
+    assert_eq!(prober.room(2.1), Some(25_600_000.0));
+    assert_eq!(look_for_room(&mut prober, 31.0, 25_600_000.0), None);
+    assert_eq!(look_for_room(&mut prober, 33.0, 25_600_000.0), Some(25_600_000.0), "renewed");
+    assert_eq!(prober.room(80.0), None, "what was not renewed is not believed for ever");
+}
+
+#[test]
+fn the_end_of_the_room_is_found_and_a_cut_forgets_all_of_it() {
+    let mut prober = Prober::new(LIMITS);
+    look_for_room(&mut prober, 1.0, 8_000_000.0);
+    look_for_room(&mut prober, 1.5, 10_000_000.0);
+    let room = prober.room(1.6).expect("some");
+    assert!((7_500_000.0..=8_600_000.0).contains(&room), "{room}");
+    assert_eq!(look_for_room(&mut prober, 10.0, 10_000_000.0), None, "it need not be asked again");
+    prober.handle_cut(11.0);
+    assert_eq!(prober.room(11.0), None);
+    assert_eq!(look_for_room(&mut prober, 30.0, 8_000_000.0), None, "nor soon after a cut");
+    assert!(look_for_room(&mut prober, 32.0, 4_000_000.0).is_some());
+    assert_eq!(prober.room(33.0), None, "there is none");
+}
