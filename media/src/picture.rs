@@ -1,4 +1,5 @@
 //! Pixel arithmetic.
 
 pub mod convert;
+pub(crate) mod cut;
 pub mod scale;

@@ -12,6 +12,7 @@ use crate::codec::video::{EncoderConfig, VideoEncoder};
 use crate::frame::{ContentHint, Frame, FramePool};
 use crate::frame_log::{FrameEvent, FrameLog};
 use crate::peer::{MAX_PAYLOAD, OutgoingPacket, Outlet, VideoOutlet};
+use crate::picture::cut::CutDetector;
 use crate::picture::scale;
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::payload::Packetizer;
@@ -31,6 +32,9 @@ const SOUND_WINDOW: Duration = Duration::from_secs(2);
 
 /// A peer that asks for key frames faster gets no more than this: each costs several pictures.
 const KEY_FRAME_SPACING: Duration = Duration::from_millis(300);
+
+/// Nor does a scene that changes faster than this: flashing lights are no cuts.
+const CUT_SPACING: Duration = Duration::from_secs(1);
 
 /// After a pause this long (camera off and on) the other end gets a fresh start.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -93,6 +97,7 @@ struct Loop {
     /// Smoothed time between captured pictures.
     interval: Duration,
     thinner: Thinner,
+    cuts: CutDetector,
     last_captured: Option<Instant>,
     last_frame: Option<Instant>,
     last_key_frame: Option<Instant>,
@@ -125,6 +130,7 @@ impl Loop {
             epoch: now(),
             timestamp_offset: rand::random(),
             thinner: Thinner::default(),
+            cuts: CutDetector::default(),
             last_captured: None,
             last_frame: None,
             last_key_frame: None,
@@ -157,6 +163,10 @@ impl Loop {
             return true; // fewer frames a second were decided
         }
         self.last_frame = Some(now);
+        // A screen keeps most of its pixels when a window opens.
+        let cut = frame.hint == ContentHint::Motion && self.cuts.is_cut(frame);
+        self.key_frame_due |=
+            cut && self.last_key_frame.is_none_or(|last| now.duration_since(last) >= CUT_SPACING);
         let scaled;
         let picture = if (decision.width, decision.height) == (frame.width(), frame.height()) {
             frame
