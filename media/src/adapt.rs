@@ -84,6 +84,12 @@ const LADDER: [Rung; 5] = [
     Rung { short_side: 180, from: Bitrate::ZERO },
 ];
 
+/// What a 720p picture of a face makes use of; more costs the CPUs and shows nothing more. Larger
+/// pictures have less to a pixel, as this power of their size.
+const ENOUGH: Bitrate = Bitrate::from_kbps(2_300);
+const ENOUGH_PIXELS: f64 = 1280.0 * 720.0;
+const ENOUGH_GROWS: f64 = 0.75;
+
 /// A larger size needs so much more than its rate, for so long; each change costs a key frame.
 const UP_MARGIN: f64 = 1.15;
 const UP_AFTER: Duration = Duration::from_secs(2);
@@ -240,6 +246,7 @@ impl Adapter {
         let limitation = if self.few_frames { Limitation::Bandwidth } else { limitation };
         let quantizer_floor = FLOOR_OF_FACES;
         let fps = fps.min(self.limits.fps(width, height));
+        let bitrate = bitrate.min(enough(width, height));
         Encoding { width, height, fps, bitrate, quantizer_floor, limitation }
     }
 
@@ -323,6 +330,11 @@ impl Adapter {
         self.few_frames = bitrate < limit;
         usable(source, if self.few_frames { FEW_FRAMES } else { MOST_FRAMES })
     }
+}
+
+fn enough(width: u32, height: u32) -> Bitrate {
+    let pixels = f64::from(width) * f64::from(height);
+    ENOUGH.scaled((pixels / ENOUGH_PIXELS).powf(ENOUGH_GROWS))
 }
 
 fn usable(fps: f64, most: f64) -> f64 {
