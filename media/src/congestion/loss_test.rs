@@ -62,6 +62,8 @@ impl Controller {
             self.capacity = Some((arrived, t));
             self.rate = self.rate.min(arrived);
             self.hold_until = t + 2.0;
+            // What passed as a burst does so no more.
+            self.prober.forget_room(t);
             self.prober.back_off();
         } else {
             self.inherent = (self.inherent.0.max(loss.min(before)), t);

@@ -73,6 +73,9 @@ const ROOM_KNOWN_FOR: f64 = 40.0;
 const ROOM_RENEWED_AFTER: f64 = 30.0;
 const ROOM_AGAIN: f64 = 20.0;
 
+/// Who sends less than this share of the rate needs no room.
+const ROOM_WANTED_FROM: f64 = 0.2;
+
 /// A burst whose outcome is not known after so many seconds has none: its packets arrived in clumps.
 const ROOM_PENDING: f64 = 2.0;
 
@@ -170,10 +173,19 @@ impl Prober {
         self.room_due = t + ROOM_AGAIN;
     }
 
+    /// The path is not what it was.
+    pub fn forget_room(&mut self, t: f64) {
+        self.room = None;
+        self.room_due = t + ROOM_AGAIN;
+    }
+
     /// What a burst above the largest rate showed.
     fn handle_room(&mut self, t: f64, asked: f64, received: Option<&Received>) {
         self.pending = false;
         let Some(received) = received else {
+            if self.room.is_some_and(|(known, _)| asked <= known) {
+                self.room = None;
+            }
             return;
         };
         let found = if received.rate > SUCCESS * asked { asked } else { SUCCESS * received.rate };
@@ -216,8 +228,7 @@ impl Prober {
     /// Probing soon after a cut was too much probing.
     pub fn handle_cut(&mut self, t: f64) {
         self.request = None;
-        self.room = None;
-        self.room_due = t + ROOM_AGAIN;
+        self.forget_room(t);
         if self.pending && t - self.last < 1.2 {
             self.fail();
         }
@@ -255,7 +266,10 @@ impl Prober {
             return;
         }
         if self.is_high_enough(rate) {
-            self.look_for_room(t, since_cut);
+            // Without pictures there is no hurry, and nothing would show that the path has narrowed.
+            if measured.acknowledged().is_none_or(|arrives| arrives > ROOM_WANTED_FROM * rate) {
+                self.look_for_room(t, since_cut);
+            }
             return;
         }
         let experienced = cuts > 0 || self.failures >= EARLY_FAILURES;

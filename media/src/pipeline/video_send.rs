@@ -127,7 +127,8 @@ impl Loop {
             packetizer: Packetizer::new(codec, rand::random()),
             interval: Duration::from_millis(33),
             pool: FramePool::new(),
-            epoch: now(),
+            // Before any picture that may be sent, or two would share a timestamp.
+            epoch: now().checked_sub(PAUSE).unwrap_or_else(now),
             timestamp_offset: rand::random(),
             thinner: Thinner::default(),
             cuts: CutDetector::default(),

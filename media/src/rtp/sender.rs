@@ -180,6 +180,7 @@ impl<P: Clone> Sender<P> {
         }
         loop {
             if !self.pacer.is_probing()
+                && self.limit.is_none()
                 && let Some(probe) = self.controller.poll_probe()
             {
                 self.pacer.start_probe(now, probe, self.controller.pacing_rate());
