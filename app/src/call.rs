@@ -606,6 +606,10 @@ impl Call {
                 self.last_connection += 1;
                 self.connection = Some(self.last_connection);
                 self.connected_at = None;
+                // What the one before could not carry this one may.
+                if let Some(peer) = &mut self.peer {
+                    peer.paused = false;
+                }
                 effects.push(Effect::Open(self.last_connection, self.ice_servers.clone()));
                 continue;
             }

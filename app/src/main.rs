@@ -33,12 +33,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// A name look-up without an answer must not keep the process.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(CliCommand::Devices { json }) = cli.command {
         return devices(json);
     }
     if let Some(CliCommand::Serve(args)) = &cli.command {
-        return Ok(visavis_signaling::runtime::runtime()?.block_on(serve(args)));
+        let runtime = visavis_signaling::runtime::runtime()?;
+        let code = runtime.block_on(serve(args));
+        runtime.shutdown_timeout(LAST_WORK);
+        return Ok(code);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -51,8 +57,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(CliCommand::Call(args)) => window::run(&runtime, Some(&args)),
         Some(CliCommand::Serve(_) | CliCommand::Devices { .. }) => unreachable!("done above"),
     };
-    // A name look-up without an answer must not keep the process.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(LAST_WORK);
     code
 }
 

@@ -10,8 +10,9 @@ use visavis_media::peer::Candidate;
 
 use crate::peer_message::PeerMessage;
 
-/// More candidates than an honest end sends on one connection, or before its description.
-const MAX_CANDIDATES: usize = 200;
+/// More candidates than an honest end sends on one connection, or before its description. Each is
+/// tried from every address of ours 40 times a second, whosever it is.
+const MAX_CANDIDATES: usize = 40;
 
 /// More offers than an honest end makes on one connection: each has candidates of its own.
 const MAX_OFFERS: u32 = 500;

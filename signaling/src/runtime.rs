@@ -3,8 +3,8 @@
 //!
 //! Falling asleep and being woken costs a thread more than relaying a message, and at 16,000
 //! messages a second every second message would wake one. As network cards do with their
-//! interrupts, a busy thread therefore lets what comes gather for half a millisecond. A thread
-//! that wakes less than a thousand times a second never waits.
+//! interrupts, a busy thread therefore lets what comes gather for half a millisecond. A thread is
+//! busy after a dozen wakes in quick succession, until its first sleep of some milliseconds.
 
 use std::{
     cell::RefCell,

@@ -225,6 +225,8 @@ export class Call extends EventTarget {
   #makePeer(offering) {
     const pc = makePeer(this.#iceServers, offering, this.#sources.tracks);
     this.#pc = pc;
+    // A new connection says so itself.
+    this.peerPaused = false;
     pc.ontrack = ({ track }) => {
       for (const old of this.remote.getTracks()) if (old.kind === track.kind) this.remote.removeTrack(old);
       this.remote.addTrack(track);

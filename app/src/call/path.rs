@@ -12,8 +12,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// A first connection that is described at both ends is up after this long, or never: the crate's
 /// DTLS stops its timer when a part of what it waits for comes, so two ends that each lack a packet
-/// may wait for ever (seen in one of eleven calls with 5 % loss). By satellite it takes four seconds.
+/// may wait for ever (seen in one of eleven calls with 5 % loss). By satellite it takes four seconds;
+/// whose path is slower still gets more the second time, and the third.
 const CONNECT_WITHIN: Duration = Duration::from_secs(6);
+
+/// At most so many times that.
+const MOST_PATIENCE: u32 = 3;
 
 /// What failed at our end is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(3);
@@ -52,6 +56,8 @@ pub(super) struct Path {
     next: Option<(Instant, Remedy)>,
     /// The first one has been tried since the path was last up.
     tried: bool,
+    /// First connections that came to nothing.
+    failed: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +142,8 @@ impl Path {
     /// It was answered.
     pub(super) fn handle_answered(&mut self, now: Instant) {
         if self.is_unknown() {
-            self.next = Some((now + CONNECT_WITHIN, Remedy::Failed));
+            let within = CONNECT_WITHIN * (self.failed + 1).min(MOST_PATIENCE);
+            self.next = Some((now + within, Remedy::Failed));
         }
     }
 
@@ -166,6 +173,7 @@ impl Path {
             return Some(Remedy::GiveUp);
         }
         let (_, remedy) = self.next.filter(|(at, _)| seated && *at <= now)?;
+        self.failed = self.failed.saturating_add(u32::from(remedy == Remedy::Failed));
         if self.state == State::Up && std::mem::replace(&mut self.tried, true) {
             // A restart of a path that seemed up led to nothing.
             self.state = State::Down { since: now };
@@ -302,5 +310,9 @@ mod tests {
         assert_eq!(path.poll_timeout(true), None, "until the next offer");
         path.handle_failed(now);
         assert_eq!(path.handle_timeout(now, true), Some(Remedy::Failed));
+        path.handle_offered(now);
+        path.handle_answered(now);
+        assert_eq!(path.handle_timeout(now + CONNECT_WITHIN, true), None, "patience grows");
+        assert_eq!(path.handle_timeout(now + 3 * CONNECT_WITHIN, true), Some(Remedy::Failed));
     }
 }
