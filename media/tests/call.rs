@@ -154,7 +154,8 @@ fn write_clip(path: &Path) {
         let [luma, u, v] = frame.planes_mut();
         for (at, sample) in luma.iter_mut().enumerate() {
             let (x, y) = (at as u32 % width, at as u32 / width);
-            *sample = 40 + ((x * 3 + number * 5) ^ (y * 2 + number)) as u8 % 160;
+            // Also from the last picture to the first no other scene.
+            *sample = 80 + ((x * 2 + number * 3) % 32 + (y * 2 + number) % 32) as u8;
         }
         u.fill(110);
         v.fill(140);
