@@ -1,12 +1,15 @@
 //! The headless server.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use visavis_signaling::{
     check::check,
     cli::{ServeArgs, ServeError, serve},
 };
+
+/// How long blocking work may still take when the server has ended.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Rooms for two: the signaling server of Visavis, with the page for browsers.
 #[derive(Debug, Parser)]
@@ -39,7 +42,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(serve(&arguments.serve)) {
+    let served = runtime.block_on(serve(&arguments.serve));
+    // A look-up of a name that never ends must not keep the program.
+    runtime.shutdown_timeout(LAST_WORK);
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
