@@ -82,6 +82,14 @@ impl VideoEncoder {
         }
     }
 
+    /// What key frames may take from now on, in bytes. VP8's have a limit of their own, as a share
+    /// of the bitrate.
+    pub fn set_key_frame_size(&mut self, bytes: usize) {
+        if let Self::H264(encoder) = self {
+            encoder.set_key_frame_size(bytes);
+        }
+    }
+
     /// Tells at what rate pictures will come from now on, without a key frame.
     pub fn set_frame_rate(&mut self, max_fps: f32) -> Result<(), CodecError> {
         match self {

@@ -24,6 +24,10 @@ use crate::video_codec::VideoCodec;
 /// What waits for the wire may take this long to leave; above, no picture is encoded.
 const MAX_BACKLOG: Duration = Duration::from_millis(80);
 
+/// A key frame may take the link for so long: nothing else arrives meanwhile, and from about
+/// twice this on it is a freeze.
+const KEY_FRAME_TIME: Duration = Duration::from_millis(120);
+
 /// Before congestion control has said anything.
 const UNKNOWN_BUDGET: Bitrate = Bitrate::from_kbps(140);
 
@@ -102,6 +106,8 @@ struct Loop {
     last_frame: Option<Instant>,
     last_key_frame: Option<Instant>,
     key_frame_due: bool,
+    /// Bytes that one may have.
+    key_frame_size: usize,
     failed: bool,
 }
 
@@ -136,6 +142,7 @@ impl Loop {
             last_frame: None,
             last_key_frame: None,
             key_frame_due: true,
+            key_frame_size: usize::MAX,
             failed: false,
         }
     }
@@ -201,6 +208,9 @@ impl Loop {
         };
         let waiting = self.outlet.backlog() as f64 * 8.0 / sending.pace.bps().max(1) as f64;
         let free = sending.may_encode && waiting <= MAX_BACKLOG.as_secs_f64();
+        // Packets leave faster than the target, but only half of that is sure to pass as fast.
+        let rate = sending.target.max(Bitrate::from_bps(sending.pace.bps() / 2));
+        self.key_frame_size = (rate.bps() as f64 / 8.0 * KEY_FRAME_TIME.as_secs_f64()) as usize;
         // Sound, repairs and headers, as measured.
         self.adapter.set_audio(sending.target.saturating_sub(sending.video));
         free.then_some(sending.target)
@@ -275,6 +285,7 @@ impl Loop {
                 }
             }
         }
+        encoder.set_key_frame_size(self.key_frame_size);
         let spaced =
             self.last_key_frame.is_none_or(|last| now.duration_since(last) >= KEY_FRAME_SPACING);
         let force = self.key_frame_due && spaced;

@@ -46,9 +46,7 @@ pub struct H264Encoder {
     key_frames: KeyFrameModel,
     /// What a key frame may take, in bytes.
     key_frame_size: Option<usize>,
-    /// Quantiser of the next key frame, once rate control is off.
-    quantiser: u8,
-    /// Nothing was encoded yet at this size.
+    /// Nothing was encoded yet at this size: the next picture is a key frame.
     fresh: bool,
 }
 
@@ -75,7 +73,6 @@ impl H264Encoder {
             output: Box::default(),
             key_frames: KeyFrameModel::default(),
             key_frame_size: None,
-            quantiser: 26,
             fresh: true,
         };
         // It would otherwise write to standard error.
@@ -119,12 +116,10 @@ impl H264Encoder {
         } else if (width, height) != (self.config.width, self.config.height) {
             self.resize(width, height)?;
         }
+        let key_frame = force_key_frame | std::mem::take(&mut self.fresh);
         match self.key_frame_size {
-            Some(size) if force_key_frame || self.fresh => self.encode_key_frame(frame, size),
-            _ => {
-                self.fresh = false;
-                self.encode_once(frame, force_key_frame)
-            }
+            Some(size) if key_frame => self.encode_key_frame(frame, size),
+            _ => self.encode_once(frame, force_key_frame),
         }
     }
 
@@ -134,35 +129,19 @@ impl H264Encoder {
         frame: &Frame,
         size: usize,
     ) -> Result<Option<EncodedPicture>, CodecError> {
-        if std::mem::take(&mut self.fresh) {
-            // Rate control has to have seen one picture: without, the one after the key frame
-            // took up to 400 kB.
-            self.encode_once(frame, true)?;
-        }
-        let pixels = self.config.width * self.config.height;
+        let bitrate = self.config.bitrate;
         let mut encoded = None;
         for _ in 0..2 {
-            self.quantiser = self.key_frames.quantiser(pixels, size);
-            let mut parameters = self.parameters()?;
-            let setting = || "the quantiser of a key frame".into();
-            self.set_option(sys::ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, &mut parameters, setting)?;
-            self.set_rate_control(sys::RC_OFF_MODE)?;
+            self.set_bitrate(self.key_frames.bitrate(bitrate))?;
             let outcome = self.encode_once(frame, true);
-            self.set_rate_control(sys::RC_BITRATE_MODE)?;
+            self.set_bitrate(bitrate)?;
             encoded = outcome?;
             let Some(picture) = &encoded else { break };
-            let bytes = picture.data.len();
-            self.key_frames.handle_encoded(pixels, self.quantiser, bytes);
-            if !KeyFrameModel::is_too_large(size, self.quantiser, bytes) {
+            if !self.key_frames.handle_encoded(size, picture.data.len()) {
                 break;
             }
         }
         Ok(encoded)
-    }
-
-    fn set_rate_control(&mut self, mode: sys::RC_MODES) -> Result<(), CodecError> {
-        let mut mode = mode;
-        self.set_option(sys::ENCODER_OPTION_RC_MODE, &mut mode, || "its rate control".into())
     }
 
     fn encode_once(
@@ -337,7 +316,6 @@ impl H264Encoder {
         layer.iMaxSpatialBitrate = 0;
         layer.uiProfileIdc = sys::PRO_BASELINE;
         layer.uiLevelIdc = level(width, height, max_fps);
-        layer.iDLayerQp = c_int::from(self.quantiser);
         layer.sSliceArgument.uiSliceMode = sys::SM_SINGLE_SLICE;
         if self.matrix == Matrix::Bt709 {
             layer.bVideoSignalTypePresent = true;

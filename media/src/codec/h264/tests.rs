@@ -111,6 +111,32 @@ fn the_bitrate_can_be_lowered_and_raised_far_above_the_first() {
     }
 }
 
+/// Bytes of key frames every 80 pictures, and of each with the seven after it.
+fn key_frames(encoder: &mut H264Encoder) -> Vec<(usize, usize)> {
+    let mut scene = Scene::new();
+    let mut sizes = Vec::new();
+    for number in 0..240 {
+        let force = number % 80 == 0;
+        let encoded = encode(encoder, &scene.next(640, 360), force);
+        assert_eq!(encoded.key_frame, force);
+        sizes.push(encoded.data.len());
+    }
+    let of = |chunk: &[usize]| (chunk[0], chunk[..8].iter().sum());
+    sizes.chunks(80).map(of).collect()
+}
+
+#[test]
+fn key_frames_for_a_narrow_link_are_smaller_and_nothing_pays_for_it() {
+    let plain = key_frames(&mut encoder(640, 360, 800));
+    let mut limited = encoder(640, 360, 800);
+    limited.set_key_frame_size(6_000);
+    let limited = key_frames(&mut limited);
+    for ((whole, eight), (small, small_eight)) in plain.into_iter().zip(limited) {
+        assert!(small * 4 < whole * 3, "{small} bytes in place of {whole}");
+        assert!(small_eight < eight, "{small_eight} bytes in eight pictures, {eight} otherwise");
+    }
+}
+
 #[test]
 fn half_the_frame_rate_gets_twice_the_bits_a_picture() {
     let mut scene = Scene::new();
