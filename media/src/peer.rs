@@ -10,6 +10,7 @@ mod fec;
 mod feedback;
 mod formats;
 mod handler;
+mod handshake_repeat;
 mod interceptors;
 mod late_binding;
 mod network;
@@ -252,8 +253,12 @@ impl Peer {
             has_audio: AtomicBool::new(false),
             red: Arc::clone(&red),
         };
+        let builder = match handshake_repeat::runtime() {
+            Some(runtime) => PeerConnectionBuilder::new().with_runtime(runtime),
+            None => PeerConnectionBuilder::new(),
+        };
         let connection: Arc<dyn PeerConnection> = Arc::new(
-            PeerConnectionBuilder::new()
+            builder
                 .with_configuration(configuration)
                 .with_media_engine(media_engine)
                 .with_setting_engine(settings)
