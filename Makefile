@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fmt clippy lint test-unit test-integration test-doc bench bench-window bench-signaling soak deny clean cargo \
+.PHONY: help run test fmt clippy lint test-unit test-integration test-doc bench bench-window bench-signaling soak soak-call deny clean cargo \
 	test-camera packages-build packages-run packages-test
 
 # Where rustup puts it, for shells that have not read its environment yet.
@@ -24,6 +24,7 @@ help: ## Say what there is
 	@echo 'make bench-window     what a call and the idle window cost, beside Chromium'
 	@echo 'make bench-signaling  the signaling server under load, beside Node with socket.io'
 	@echo 'make soak         an hour of guests and accidents; SOAK_SECONDS=600 for less'
+	@echo 'make soak-call    two hours of one call between sound cards that disagree'
 	@echo 'make deny             licences and advisories of the dependencies (needs cargo-deny)'
 	@echo 'make clean            remove what was built'
 
@@ -75,6 +76,13 @@ bench-window: packages-run packages-test cargo
 bench-signaling: packages-build cargo
 	$(CARGO) build --locked --release --package visavis-signaling
 	$(CARGO) bench --locked --package visavis-signaling --bench load -- $(BENCH_ARGS)
+
+# Two hours, unless SOAK_CALL_SECONDS says otherwise. SOAK_CALL_ARGS="--clip small.y4m" leaves the machine to others.
+SOAK_CALL_SECONDS ?= 7200
+soak-call: packages-test cargo
+	$(CARGO) build --locked --release --package visavis
+	$(CARGO) bench --locked --package visavis --bench calls --profile dev -- --soak --profiles lan --warmup 20 \
+		--seconds $(SOAK_CALL_SECONDS) $(SOAK_CALL_ARGS)
 
 soak: packages-build cargo
 	$(CARGO) build --locked --release --package visavis-signaling

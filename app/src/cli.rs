@@ -89,6 +89,16 @@ pub struct CallArgs {
     /// Bring the voice to the usual loudness [default: likewise].
     #[arg(long, value_name = "on|off")]
     pub auto_gain: Option<Switch>,
+    /// Let the clocks of sound files and test tones run so many millionths faster than the system's, as sound
+    /// cards do: for tests.
+    #[arg(
+        long,
+        value_name = "PPM",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        hide = true
+    )]
+    pub sound_clock: i32,
     /// Write when each picture passed each station, as CSV.
     #[arg(long, value_name = "FILE")]
     pub frame_log: Option<PathBuf>,

@@ -88,6 +88,8 @@ pub struct Sources {
     pub audio: Option<AudioSourceSpec>,
     /// Where sound goes.
     pub sink: Option<AudioSinkSpec>,
+    /// How much faster the clocks of sound files and test tones run, in millionths.
+    pub sound_clock: i32,
 }
 
 /// What a headless run is told.
@@ -157,6 +159,8 @@ pub struct Engine {
     relay_only: bool,
     /// Which key the server of this call must have.
     pinned: Option<Fingerprint>,
+    /// The same, or which it had when it was trusted: its relay has it, too.
+    server_key: Option<Fingerprint>,
     trusted: Option<Fingerprint>,
     public_address: Option<PublicAddress>,
     /// What was asked to be joined, to do so again once the server is trusted.
@@ -198,6 +202,7 @@ impl Engine {
                 let _ = local_events.send(Event::Local(event));
             }),
         ));
+        local.set_sound_clock(options.sources.sound_clock);
         local.set_processing(options.processing.unwrap_or(options.remembered.processing));
         let mut this = Self {
             call: Call::new(rand::random()),
@@ -226,6 +231,7 @@ impl Engine {
             give_up_after: options.give_up_after,
             relay_only: options.relay_only,
             pinned: None,
+            server_key: None,
             trusted: options.trusted,
             public_address: options.public_address,
             joining: None,

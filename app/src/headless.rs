@@ -51,6 +51,7 @@ pub async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
                 audio: args.audio_source,
                 // Nobody listens to a headless run unless asked.
                 sink: Some(args.audio_sink.unwrap_or(AudioSinkSpec::None)),
+                sound_clock: args.sound_clock,
             },
             settings: None,
             remembered: Settings::default(),

@@ -47,6 +47,7 @@ pub fn run(runtime: &Runtime, call: Option<&CallArgs>) -> anyhow::Result<ExitCod
                 video: call.and_then(|call| call.video_source.clone()),
                 audio: call.and_then(|call| call.audio_source.clone()),
                 sink: call.and_then(|call| call.audio_sink.clone()),
+                sound_clock: call.map_or(0, |call| call.sound_clock),
             },
             settings: file,
             processing: call.map(|call| call.processing(remembered.processing)),

@@ -1,7 +1,7 @@
 //! This end's camera, microphone and speaker. They outlive connections: a new peer gets the
 //! devices as they are, and the lobby uses them without any.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::pipeline::audio_receive::{AudioOut, AudioReceiver, OpenPlayback};
 use crate::pipeline::audio_send::{AudioFeed, AudioSender, OpenCapture};
 use crate::slot::Slot;
 use crate::sound::processing::{Processing, Reference};
+use crate::sound::wav::ClockSkew;
 use crate::sound::{AudioSinkSpec, AudioSourceSpec, SoundError, SoundEvent, mic, speaker, wav};
 use crate::source::{
     FrameSink, SourceEvent, SourceEvents, VideoSource, VideoSourceSpec, camera, file, screen,
@@ -48,6 +49,8 @@ pub struct LocalMedia {
     outgoing: Arc<Slot<Arc<Frame>>>,
     feed: Arc<AudioFeed>,
     out: Arc<AudioOut>,
+    /// Of what stands for sound devices, in millionths.
+    skew: AtomicI32,
     video: Mutex<Option<Running<VideoSource>>>,
     microphone: Mutex<Option<Running<AudioSender>>>,
     speaker: Mutex<Option<Running<AudioReceiver>>>,
@@ -87,6 +90,7 @@ impl LocalMedia {
             outgoing: Arc::default(),
             feed: Arc::new(AudioFeed::new(Arc::clone(&reference))),
             out: Arc::new(AudioOut::new(reference)),
+            skew: AtomicI32::new(0),
             video: Mutex::default(),
             microphone: Mutex::default(),
             speaker: Mutex::default(),
@@ -124,14 +128,15 @@ impl LocalMedia {
         replace(&self.microphone, None);
         let current = Arc::new(AtomicBool::new(true));
         let lost = self.sound_events(&current, LocalEvent::MicrophoneLost, "microphone");
+        let clock = self.clock();
         let open: OpenCapture = match spec.clone() {
             AudioSourceSpec::Mic(selector) => {
                 Box::new(move |wake| mic::open(&selector, wake, lost))
             }
             AudioSourceSpec::File(path) => {
-                Box::new(move |wake| wav::open_source(&path, wake, lost))
+                Box::new(move |wake| wav::open_source(&path, clock, wake, lost))
             }
-            AudioSourceSpec::Testcard => Box::new(wav::open_testcard),
+            AudioSourceSpec::Testcard => Box::new(move |wake| wav::open_testcard(clock, wake)),
             AudioSourceSpec::None => return,
         };
         let opened =
@@ -151,12 +156,13 @@ impl LocalMedia {
         self.close_speaker();
         let current = Arc::new(AtomicBool::new(true));
         let lost = self.sound_events(&current, LocalEvent::SpeakerLost, "speaker");
+        let clock = self.clock();
         let open: OpenPlayback = match spec.clone() {
             AudioSinkSpec::Speaker(selector) => {
                 Box::new(move |wake| speaker::open(&selector, wake, lost))
             }
-            AudioSinkSpec::File(path) => Box::new(move |wake| wav::open_sink(&path, wake)),
-            AudioSinkSpec::None => Box::new(wav::open_null),
+            AudioSinkSpec::File(path) => Box::new(move |wake| wav::open_sink(&path, clock, wake)),
+            AudioSinkSpec::None => Box::new(move |wake| wav::open_null(clock, wake)),
         };
         let opened = self.opened(&current, LocalEvent::SpeakerStarted, LocalEvent::SpeakerLost);
         let heard = matches!(spec, AudioSinkSpec::Speaker(_));
@@ -177,6 +183,16 @@ impl LocalMedia {
     /// What is done to a microphone's sound from now on; files and test tones stay as they are.
     pub fn set_processing(&self, processing: Processing) {
         self.feed.set_processing(processing);
+    }
+
+    /// Sound files and test tones opened from now on have clocks that run so many millionths faster
+    /// than the system's, as sound cards do.
+    pub fn set_sound_clock(&self, ppm: i32) {
+        self.skew.store(ppm, Relaxed);
+    }
+
+    fn clock(&self) -> ClockSkew {
+        ClockSkew::new(self.skew.load(Relaxed))
     }
 
     /// Sends silence instead of the microphone.

@@ -95,7 +95,8 @@ pub struct Ice {
     pub servers: Vec<IceServer>,
     /// Through a relay or not at all: the other end does not learn our addresses.
     pub relay_only: bool,
-    /// The one key to accept from TURN servers over TLS, instead of what the system trusts.
+    /// A key to accept from TURN servers over TLS, besides what the system trusts: the signaling
+    /// server's, whose relay has the same.
     pub pin: Option<KeyPin>,
 }
 

@@ -33,6 +33,11 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 
 impl Fingerprint {
+    /// The hash itself.
+    pub fn into_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// Of a key, as a DER-encoded SubjectPublicKeyInfo.
     pub fn of_public_key(spki: &[u8]) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, spki);

@@ -12,9 +12,12 @@ mod goals;
 mod picture;
 mod report;
 mod scene;
+mod soak;
 mod sound;
 mod steps;
 mod trace;
+#[path = "../../../signaling/benches/soak/trend.rs"]
+mod trend;
 #[path = "../versus/usage.rs"]
 mod usage;
 #[allow(dead_code)] // what waits for a first picture
@@ -85,6 +88,9 @@ struct Args {
     /// Measure sound instead: from mouth to ear, and how far from its picture. Needs PulseAudio.
     #[arg(long)]
     sound: bool,
+    /// One call of our ends over the first network instead, whose sound clocks disagree: whether anything grows.
+    #[arg(long)]
+    soak: bool,
     /// No calls: make the first network and its hosts, and keep them until interrupted.
     #[arg(long)]
     hold: bool,
@@ -189,6 +195,15 @@ async fn run(args: &Args) -> Result<()> {
         samples: !args.no_ssim,
         series: args.series || !args.step.is_empty(),
     };
+    if args.soak {
+        let network = *args.profiles.first().context("no network")?;
+        let lab = NetLab::new(network, args.seed)?;
+        let length = Duration::from_secs_f64(args.seconds);
+        let warmup = Duration::from_secs_f64(args.warmup);
+        let good = soak::run(&lab, &stage, warmup, length, pictures.period()).await?;
+        ensure!(good, "something grew, or was lost");
+        return Ok(());
+    }
     if args.sound {
         return sounds(args, &stage).await;
     }

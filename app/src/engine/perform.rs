@@ -179,6 +179,7 @@ impl Engine {
             pinned: self.pinned,
             remembered: self.settings.trusted.get(&server.to_string()).copied(),
         };
+        self.server_key = trust.pinned.or(trust.remembered);
         let give_up_after = self.give_up_after;
         let options = ClientOptions { server, trust, room, give_up_after, access_token: None };
         let (handle, mut updates) = Client::start(options);
@@ -198,7 +199,8 @@ impl Engine {
     }
 
     async fn open(&mut self, id: ConnectionId, servers: Vec<IceServer>) -> Option<Input> {
-        let ice = Ice { servers, relay_only: self.relay_only, pin: None };
+        let pin = self.server_key.map(|key| key.into_bytes());
+        let ice = Ice { servers, relay_only: self.relay_only, pin };
         let (sender, mut peer_events) = mpsc::unbounded_channel();
         let events = self.events.clone();
         tokio::spawn(async move {

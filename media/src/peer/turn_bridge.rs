@@ -74,7 +74,7 @@ struct Way {
 }
 
 impl Bridges {
-    /// `pin`: the one key to accept over TLS, instead of what the system trusts.
+    /// `pin`: a key to accept over TLS, besides what the system trusts.
     pub(super) fn new(pin: Option<KeyPin>) -> Self {
         Self { pin, open: HashMap::new() }
     }

@@ -20,8 +20,22 @@ const BLOCK: usize = SAMPLE_RATE as usize / 100;
 /// What a ring holds: 200 ms.
 const RING: usize = 20 * BLOCK;
 
-/// Blocks come a hundred times a second.
-const RATE: (u32, u32) = (100, 1);
+/// How fast these clocks run, against the system's: sound cards are up to some 300 millionths off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockSkew(i32);
+
+impl ClockSkew {
+    /// So many millionths faster, at most 10,000 either way.
+    pub fn new(ppm: i32) -> Self {
+        Self(ppm.clamp(-10_000, 10_000))
+    }
+
+    /// Blocks of 10 ms, and in how many seconds they come.
+    fn rate(self) -> (u32, u32) {
+        let blocks = 100 * (1_000_000 + i64::from(self.0));
+        (u32::try_from(blocks).unwrap_or(100_000_000), 1_000_000)
+    }
+}
 
 /// How long a sink waits for sound that is not there, at most. A sound card cannot wait, but it
 /// also has a clock that a busy machine does not hold up: a sink that is late by several blocks
@@ -32,10 +46,15 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const TONE: f32 = 0.5;
 
 /// Plays the file at `path` over and over. Its header is checked before this returns.
-pub fn open_source(path: &Path, wake: Wake, events: SoundEvents) -> Result<Capture, SoundError> {
+pub fn open_source(
+    path: &Path,
+    clock: ClockSkew,
+    wake: Wake,
+    events: SoundEvents,
+) -> Result<Capture, SoundError> {
     let mut wav = WavReader::open(path)?;
     let name = path.display().to_string();
-    capture(name, wake, move |_, block| match wav.read(block) {
+    capture(name, clock, wake, move |_, block| match wav.read(block) {
         Ok(()) => true,
         Err(error) => {
             events(SoundEvent::Lost(error));
@@ -45,8 +64,8 @@ pub fn open_source(path: &Path, wake: Wake, events: SoundEvents) -> Result<Captu
 }
 
 /// A 1 kHz burst in the first 100 ms of every second of Unix time, silence between.
-pub fn open_testcard(wake: Wake) -> Result<Capture, SoundError> {
-    capture("testcard".into(), wake, |lateness_samples, block| {
+pub fn open_testcard(clock: ClockSkew, wake: Wake) -> Result<Capture, SoundError> {
+    capture("testcard".into(), clock, wake, |lateness_samples, block| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let first = now.as_nanos() * u128::from(SAMPLE_RATE) / 1_000_000_000;
         tone(first.saturating_sub(lateness_samples), block);
@@ -56,10 +75,10 @@ pub fn open_testcard(wake: Wake) -> Result<Capture, SoundError> {
 
 /// Writes what is played to `path`, 48 kHz mono 16 bit, in real time. The file is readable at
 /// any time, also after the process was killed.
-pub fn open_sink(path: &Path, wake: Wake) -> Result<Playback, SoundError> {
+pub fn open_sink(path: &Path, clock: ClockSkew, wake: Wake) -> Result<Playback, SoundError> {
     let mut sink = WavSink::create(path)?;
     let name = path.display().to_string();
-    playback(name, wake, move |block| match sink.write(block) {
+    playback(name, clock, wake, move |block| match sink.write(block) {
         Ok(()) => true,
         Err(error) => {
             tracing::error!("{error}; the recording ends here");
@@ -69,8 +88,8 @@ pub fn open_sink(path: &Path, wake: Wake) -> Result<Playback, SoundError> {
 }
 
 /// Consumes what is played in real time and forgets it.
-pub fn open_null(wake: Wake) -> Result<Playback, SoundError> {
-    playback("none".into(), wake, |_| true)
+pub fn open_null(clock: ClockSkew, wake: Wake) -> Result<Playback, SoundError> {
+    playback("none".into(), clock, wake, |_| true)
 }
 
 /// Samples counted from the Unix epoch, so that bursts meet the testcard's white square.
@@ -87,12 +106,13 @@ fn tone(first: u128, block: &mut [f32]) {
 /// `fill` gets how many samples ago the block's deadline was; false ends the stream.
 fn capture(
     name: String,
+    clock: ClockSkew,
     wake: Wake,
     mut fill: impl FnMut(u128, &mut [f32]) -> bool + Send + 'static,
 ) -> Result<Capture, SoundError> {
     let (mut producer, samples) = RingBuffer::new(RING);
     let thread = PacedThread::spawn("sound source", move |stop| {
-        let mut schedule = Schedule::new(Instant::now(), RATE);
+        let mut schedule = Schedule::new(Instant::now(), clock.rate());
         let mut block = [0.0; BLOCK];
         // Microphones deliver a block when it is over: so does this.
         schedule.advance();
@@ -122,12 +142,13 @@ fn push(producer: &mut Producer<f32>, block: &[f32]) {
 
 fn playback(
     name: String,
+    clock: ClockSkew,
     wake: Wake,
     mut consume: impl FnMut(&[f32]) -> bool + Send + 'static,
 ) -> Result<Playback, SoundError> {
     let (samples, mut consumer) = RingBuffer::new(RING);
     let thread = PacedThread::spawn("sound sink", move |stop| {
-        let mut schedule = Schedule::new(Instant::now(), RATE);
+        let mut schedule = Schedule::new(Instant::now(), clock.rate());
         let mut block = [0.0; BLOCK];
         while stop.sleep_until(schedule.deadline()) {
             let patient_until = Instant::now() + PATIENCE;

@@ -89,6 +89,23 @@ impl Ours {
         self.process.until(state, limit, pick).await
     }
 
+    /// Whether its last word was that it is.
+    pub fn is_in_call(&self) -> Result<bool> {
+        let last = self.process.output().pop().context("it said nothing")?;
+        let line: Value = serde_json::from_str(&last)?;
+        Ok(line.get("state").and_then(Value::as_str) == Some("in_call"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// All it said so far.
+    pub fn statistics(&self) -> Result<Vec<Value>> {
+        let lines = self.process.output();
+        Ok(lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?)
+    }
+
     pub fn begin(&mut self) -> Result<()> {
         self.before = Some(Usage::of_tree(self.process.id())?);
         Ok(())
@@ -140,12 +157,7 @@ impl Ours {
     }
 
     fn read_statistics(&self, trace: &mut Trace, window: Window) -> Result<()> {
-        let lines: Vec<Value> = self
-            .process
-            .output()
-            .iter()
-            .map(|line| serde_json::from_str(line))
-            .collect::<Result<_, _>>()?;
+        let lines = self.statistics()?;
         let mut sum = Counters::default();
         let mut last_at = None;
         let (mut freezes_at, mut freezes) = (None, 0.0);

@@ -23,6 +23,15 @@ impl Drop for Scratch {
     }
 }
 
+#[test]
+fn a_skewed_clock_is_a_whole_second_off_after_the_better_part_of_an_hour() {
+    assert_eq!(ClockSkew::default().rate(), (100_000_000, 1_000_000));
+    for (ppm, blocks) in [(300, 100.03), (-300, 99.97), (i32::MAX, 101.0), (i32::MIN, 99.0)] {
+        let (events, seconds) = ClockSkew::new(ppm).rate();
+        assert!((f64::from(events) / f64::from(seconds) - blocks).abs() < 1e-9, "{ppm}");
+    }
+}
+
 /// A file of `channels` with the tone in the first one only.
 fn tone_file(name: &str, rate: u32, channels: u16, bits: u16, format: SampleFormat) -> Scratch {
     let file = Scratch::new(name);
@@ -140,7 +149,9 @@ fn what_cannot_be_played_or_written_is_named() {
     let missing = WavReader::open(Path::new("/no/such.wav")).err().expect("missing").to_string();
     assert!(missing.contains("/no/such.wav"), "{missing}");
     let wake: Wake = Arc::new(|| {});
-    let nowhere = open_sink(Path::new("/no/such/place.wav"), wake).err().expect("no directory");
+    let nowhere = open_sink(Path::new("/no/such/place.wav"), ClockSkew::default(), wake)
+        .err()
+        .expect("no directory");
     assert!(nowhere.to_string().contains("/no/such/place.wav"), "{nowhere}");
 }
 
@@ -172,7 +183,7 @@ fn waker() -> (Wake, Receiver<()>) {
 fn a_running_source_fills_its_ring_block_by_block() {
     let file = tone_file("run.wav", 48_000, 1, 16, SampleFormat::Int);
     let (wake, woken) = waker();
-    let mut capture = open_source(&file.0, wake, Arc::new(|_| {})).unwrap();
+    let mut capture = open_source(&file.0, ClockSkew::default(), wake, Arc::new(|_| {})).unwrap();
     for _ in 0..3 {
         woken.recv_timeout(LIMIT).unwrap();
     }
@@ -185,7 +196,7 @@ fn a_running_source_fills_its_ring_block_by_block() {
 fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
     let file = Scratch::new("record.wav");
     let (wake, woken) = waker();
-    let mut playback = open_sink(&file.0, wake).unwrap();
+    let mut playback = open_sink(&file.0, ClockSkew::default(), wake).unwrap();
     // More than is taken before the first wake.
     for _ in 0..4 * BLOCK {
         playback.samples.push(0.25).unwrap();
@@ -223,7 +234,7 @@ fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
 #[test]
 fn the_null_sink_consumes_and_stops() {
     let (wake, woken) = waker();
-    let mut playback = open_null(wake).unwrap();
+    let mut playback = open_null(ClockSkew::default(), wake).unwrap();
     for _ in 0..BLOCK {
         playback.samples.push(0.1).unwrap();
     }

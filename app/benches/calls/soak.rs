@@ -1,0 +1,137 @@
+//! One long call between ends whose sound clocks disagree: whether memory stays flat, pictures and sound
+//! as late as they were, and whole.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::common::SOON;
+use crate::common::netlab::NetLab;
+use crate::ends::ours::Ours;
+use crate::ends::{Server, Stage, now};
+use crate::trace::{Delays, Trace, Us, Window, delays, median};
+use crate::trend::Trend;
+use crate::usage::Usage;
+
+/// Two sound cards, one fast and one slow, in millionths.
+const SKEWS: [&str; 2] = ["300", "-300"];
+
+/// How often memory is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Between the second tenth of the call and the last one, delays may change by so much, ms;
+const LATER_MS: f64 = 15.0;
+
+/// what is made up of the sound may be so much, %.
+const CONCEALED_PERCENT: f64 = 0.1;
+
+/// Runs the call for `length`; prints what came of it. False where something grew.
+pub async fn run(
+    lab: &NetLab,
+    stage: &Stage,
+    warmup: Duration,
+    length: Duration,
+    period: Duration,
+) -> Result<bool> {
+    let server = Server::start(&lab.left, stage).await?;
+    let file = |path: &std::path::Path| format!("file:{}", path.display());
+    let (clip, speech) = (file(&stage.clip), file(&stage.speech));
+    let mut ends = Vec::new();
+    for (host, skew) in [&lab.left, &lab.right].into_iter().zip(SKEWS) {
+        let words = ["--video-source", &clip, "--audio-source", &speech, "--sound-clock", skew];
+        let mut end = Ours::start_with(host, &server.url, stage, &words, None)?;
+        if ends.is_empty() {
+            end.state("waiting", SOON).await?;
+        }
+        ends.push(end);
+    }
+    for end in &mut ends {
+        end.state("in_call", SOON).await?;
+    }
+    tokio::time::sleep(warmup).await;
+    let begin = now();
+    let mut memory = [Vec::new(), Vec::new()];
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    for _ in 0..length.as_secs() / LOOK_EVERY.as_secs() {
+        tick.tick().await;
+        for (end, memory) in ends.iter_mut().zip(&mut memory) {
+            ensure!(end.is_in_call()?, "the call is over: {}", end.describe());
+            memory.push(Usage::of_tree(end.pid())?.pss_mib * f64::from(1 << 20));
+        }
+    }
+    let window = Window { begin, end: now() };
+    let mut told = Vec::new();
+    let mut traces = Vec::new();
+    for end in ends {
+        told.push(end.statistics()?);
+        traces.push(end.end(window).await?);
+    }
+    let mut good = true;
+    let mut say = |holds: bool, what: String| {
+        println!("- {}: {what}", if holds { "holds" } else { "MISSED" });
+        good &= holds;
+    };
+    println!("{:.0} s, sound clocks {} ppm apart", window.seconds(), 600);
+    for (from, to, way) in [(0, 1, "left to right"), (1, 0, "right to left")] {
+        let half = memory[to].len() / 2;
+        let trend = Trend::of(&memory[to][half..]).context("too short a call")?;
+        say(trend.is_flat(), format!("{way}: memory, {trend}"));
+        let shown = delays(&traces[from].captured, &traces[to].shown, period);
+        say_steady(&mut say, way, "captured to shown", &shown, window);
+        for (name, pointer) in [
+            ("sound after its picture", "/av_offset_ms"),
+            ("sound in the buffer", "/audio_in/buffer_ms"),
+        ] {
+            say_steady(&mut say, way, name, &series(&told[to], pointer), window);
+        }
+        let concealed = concealed(&traces[to]);
+        let holds = concealed <= CONCEALED_PERCENT;
+        say(holds, format!("{way}: {concealed:.3} % of the sound made up"));
+        let fps = traces[to].shown.iter().filter(|(at, _)| window.holds(*at)).count() as f64
+            / window.seconds();
+        say(fps > 29.0, format!("{way}: {fps:.2} pictures a second"));
+    }
+    Ok(good)
+}
+
+/// Compares the second tenth (the first belongs to the start) with the last.
+fn say_steady(
+    say: &mut impl FnMut(bool, String),
+    way: &str,
+    name: &str,
+    values: &Delays,
+    window: Window,
+) {
+    let tenth = (window.end - window.begin) / 10;
+    let of = |from: Us| {
+        let within = values.iter().filter(|(at, _)| (from..from + tenth).contains(at));
+        median(within.filter_map(|(_, value)| *value))
+    };
+    match (of(window.begin + tenth), of(window.end - tenth)) {
+        (Some(before), Some(after)) => {
+            let holds = (after - before).abs() <= LATER_MS;
+            say(holds, format!("{way}: {name} {before:.1} ms at first, {after:.1} ms at last"));
+        }
+        _ => say(false, format!("{way}: {name} is not known")),
+    }
+}
+
+fn series(lines: &[Value], pointer: &str) -> Delays {
+    let number = |line: &Value, pointer: &str| line.pointer(pointer).and_then(Value::as_f64);
+    lines
+        .iter()
+        .filter_map(|line| {
+            Some(((number(line, "/unix_ms")? * 1000.0) as Us, number(line, pointer)))
+        })
+        .collect()
+}
+
+fn concealed(trace: &Trace) -> f64 {
+    match (trace.counters.first(), trace.counters.last()) {
+        (Some(first), Some(last)) => {
+            (last.concealed - first.concealed) / (last.played - first.played).max(1.0) * 100.0
+        }
+        _ => f64::INFINITY,
+    }
+}
