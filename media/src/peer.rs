@@ -10,13 +10,13 @@ mod fec;
 mod feedback;
 mod formats;
 mod handler;
-mod handshake_repeat;
 mod interceptors;
 mod late_binding;
 mod network;
 mod offer;
 mod outlet;
 mod playout_delay;
+mod sockets;
 mod sync_tap;
 mod turn_bridge;
 
@@ -254,7 +254,7 @@ impl Peer {
             has_audio: AtomicBool::new(false),
             red: Arc::clone(&red),
         };
-        let builder = match handshake_repeat::runtime() {
+        let builder = match sockets::runtime() {
             Some(runtime) => PeerConnectionBuilder::new().with_runtime(runtime),
             None => PeerConnectionBuilder::new(),
         };

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 use visavis_media::peer::{Ice, IceServer, PeerError};
 use visavis_media::pipeline::video_receive::PictureSink;
 use visavis_media::session::Session;
-use visavis_signaling::{BindError, Client, ClientOptions, RoomName, ServerUrl, Trust};
+use visavis_signaling::{
+    BindError, Client, ClientOptions, Fingerprint, RoomName, ServerUrl, Trust,
+};
 
 use super::{Engine, Event, Report};
 use crate::call::{ConnectionId, Effect, Input};
@@ -199,7 +201,7 @@ impl Engine {
     }
 
     async fn open(&mut self, id: ConnectionId, servers: Vec<IceServer>) -> Option<Input> {
-        let pin = self.server_key.map(|key| key.into_bytes());
+        let pin = self.server_key.map(Fingerprint::into_bytes);
         let ice = Ice { servers, relay_only: self.relay_only, pin };
         let (sender, mut peer_events) = mpsc::unbounded_channel();
         let events = self.events.clone();

@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub host: Option<&'a super::netns::Host>,
     /// Uses the microphone and speaker of a sound server, and whatever camera there is.
     pub sound: Option<&'a Pulse>,
+    /// Has its window on this X display (`:1`); else none.
+    pub display: Option<&'a str>,
     /// Further command-line flags.
     pub flags: &'a [&'a str],
 }
@@ -87,7 +89,6 @@ impl Chromium {
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).args([
-            "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-quic",
@@ -111,6 +112,10 @@ impl Chromium {
                 .env(PULSE_SERVER, sound.address())
                 .arg("--autoplay-policy=no-user-gesture-required"),
             None => command.arg("--use-fake-device-for-media-stream"),
+        };
+        match options.display {
+            Some(display) => command.env("DISPLAY", display).arg("--ozone-platform=x11"),
+            None => command.arg("--headless=new"),
         };
         if !options.ask_permission {
             command.arg("--use-fake-ui-for-media-stream");

@@ -69,6 +69,10 @@ const KEPT_BURSTS: usize = 6;
 const ROOM_FIRST: f64 = 2.5;
 const ROOM_LAST: f64 = 8.0;
 const ROOM_DURATION: f64 = 0.015;
+/// One that fell short is sent again so soon, longer by its length each time: jitter makes short ones
+/// look slow, and the queue of a narrow link the long ones, too.
+const ROOM_TRIES: u32 = 2;
+const ROOM_TRY_AGAIN: f64 = 0.7;
 const ROOM_KNOWN_FOR: f64 = 40.0;
 const ROOM_RENEWED_AFTER: f64 = 30.0;
 const ROOM_AGAIN: f64 = 20.0;
@@ -118,6 +122,9 @@ pub(super) struct Prober {
     room: Option<(f64, f64)>,
     /// When to look for more of it.
     room_due: f64,
+    /// At which rate that is being done, and how often in vain.
+    room_asked: Option<f64>,
+    room_tries: u32,
 }
 
 impl Prober {
@@ -136,6 +143,8 @@ impl Prober {
             measured_once: false,
             room: None,
             room_due: 0.0,
+            room_asked: None,
+            room_tries: 0,
         }
     }
 
@@ -164,35 +173,66 @@ impl Prober {
     /// leaves in a third of the time is shown so much sooner.
     fn look_for_room(&mut self, t: f64, since_cut: f64) {
         let waits = self.pending && t - self.last < ROOM_PENDING;
-        if t < self.room_due || since_cut < ROOM_AGAIN || waits {
+        if since_cut < ROOM_AGAIN || waits {
+            return;
+        }
+        if let Some(asked) = self.room_asked.filter(|_| self.pending) {
+            self.miss_room(t, asked);
+        }
+        if t < self.room_due {
             return;
         }
         let max = self.limits.max.bps() as f64;
         let next = self.room(t).map_or(ROOM_FIRST * max, |known| 2.0 * known);
-        self.burst(t, next.min(ROOM_LAST * max), ROOM_DURATION, 1000);
+        let next = self.room_asked.unwrap_or(next).min(ROOM_LAST * max);
+        self.burst(t, next, ROOM_DURATION * f64::from(self.room_tries + 1), 1000);
+        self.room_asked = Some(next);
         self.room_due = t + ROOM_AGAIN;
+    }
+
+    /// A burst at the rate `asked` did not come through as fast.
+    fn miss_room(&mut self, t: f64, asked: f64) {
+        self.pending = false;
+        self.room_tries += 1;
+        if self.room_tries < ROOM_TRIES {
+            self.room_asked = Some(asked);
+            self.room_due = t + ROOM_TRY_AGAIN;
+        } else {
+            self.room_asked = None;
+            self.room_tries = 0;
+            self.room_due = t + ROOM_AGAIN;
+        }
     }
 
     /// The path is not what it was.
     pub fn forget_room(&mut self, t: f64) {
         self.room = None;
+        self.room_asked = None;
+        self.room_tries = 0;
         self.room_due = t + ROOM_AGAIN;
     }
 
     /// What a burst above the largest rate showed.
     fn handle_room(&mut self, t: f64, asked: f64, received: Option<&Received>) {
         self.pending = false;
+        let known = self.room(t);
         let Some(received) = received else {
-            if self.room.is_some_and(|(known, _)| asked <= known) {
+            if known.is_some_and(|known| asked <= known) {
                 self.room = None;
             }
-            return;
+            return self.miss_room(t, asked);
         };
-        let found = if received.rate > SUCCESS * asked { asked } else { SUCCESS * received.rate };
+        let through = received.rate > SUCCESS * asked;
+        let found = if through { asked } else { SUCCESS * received.rate };
+        // The best of a few tries at one rate.
+        let best = known.filter(|known| !through && self.room_tries > 0 && *known < asked);
+        let found = best.map_or(found, |best| best.max(found));
         self.room = (found > self.largest()).then_some((found, t));
-        if found < asked {
-            return; // that is all there is
+        if !through {
+            return self.miss_room(t, asked);
         }
+        self.room_asked = None;
+        self.room_tries = 0;
         let most = asked >= ROOM_LAST * self.limits.max.bps() as f64;
         self.room_due = if most { t + ROOM_RENEWED_AFTER } else { t };
     }

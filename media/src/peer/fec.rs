@@ -106,7 +106,7 @@ impl FecSender {
         }
         let strength = strength(packets, self.key_frame, &path, self.counters.rtt());
         self.key_frame &= !packet.header.marker;
-        let payloads = self.encoder.finish_frame(strength.repairs, strength.frames);
+        let payloads = self.encoder.finish_frame(strength);
         payloads.into_iter().map(|payload| self.packet(packet.header.timestamp, payload)).collect()
     }
 

@@ -264,7 +264,7 @@ impl Simulation {
         if !self.fec {
             strength.repairs = 0;
         }
-        let repairs = self.encoder.finish_frame(strength.repairs, strength.frames);
+        let repairs = self.encoder.finish_frame(strength);
         self.outcome.repairs += repairs.len() as u32;
         let share = repairs.len() as f64 / (repairs.len() + packets) as f64;
         self.share += 0.05 * (share - self.share);

@@ -2,7 +2,7 @@
 //! would stutter, or its sound is far behind. Pure.
 //!
 //! Live pictures are worth more now than smooth: a hold starts only where the spread of delays
-//! is large, is no longer than that spread, and ends with it.
+//! is large, is shorter than that spread, and ends with it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,9 +14,14 @@ const WINDOW: usize = 150;
 const ENOUGH: usize = 60;
 
 /// Seconds between the median and the 95th percentile of the delays at which a hold starts, and
-/// below which it ends.
-const UNEVEN: f64 = 0.015;
-const EVEN: f64 = 0.009;
+/// below which it ends: a good part of the time between two pictures, so that some are shown twice
+/// as long as others.
+const UNEVEN: f64 = 0.025;
+const EVEN: f64 = 0.016;
+
+/// A hold makes up for so much of the spread. The last few pictures are as late as all the others
+/// together would have to be.
+const HELD_FOR: f64 = 0.85;
 
 /// A hold grows by so much a picture and shrinks by so much a second.
 const GROWTH: f64 = 0.003;
@@ -55,12 +60,14 @@ impl Playout {
         let mut sorted: Vec<f64> = self.delays.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| sorted.get(((sorted.len() - 1) as f64 * share) as usize).copied();
-        let (Some(fastest), Some(median), Some(slow)) = (at(0.0), at(0.5), at(0.95)) else {
+        let (Some(fastest), Some(median), Some(held_for), Some(slow)) =
+            (at(0.0), at(0.5), at(HELD_FOR), at(0.95))
+        else {
             return now;
         };
         let spread = slow - median;
         self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
-        let wanted = if self.uneven { (slow - fastest).min(LONGEST) } else { 0.0 };
+        let wanted = if self.uneven { (held_for - fastest).min(LONGEST) } else { 0.0 };
         let passed =
             self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
         self.last = Some(now);
@@ -141,7 +148,9 @@ mod tests {
         let unheld: Vec<f64> = (1..delays.len())
             .map(|n| (1000.0 / 30.0 + delays[n] - delays[n - 1]).max(0.0))
             .collect();
-        assert!(long(&held[300..]) * 5 <= long(&unheld[300..]), "{}", long(&held[300..]));
+        let (held, unheld) = (long(&held[300..]), long(&unheld[300..]));
+        println!("{held} of {unheld}");
+        assert!(held * 5 <= unheld, "{held} of {unheld}");
         assert!(waits.iter().all(|wait| *wait <= 150.0));
         let mean = waits[300..].iter().sum::<f64>() / 600.0;
         assert!((15.0..70.0).contains(&mean), "{mean} ms more");

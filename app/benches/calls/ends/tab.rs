@@ -12,6 +12,7 @@ use crate::common::netns::Host;
 use crate::common::pulse::Pulse;
 use crate::trace::{Counters, SAMPLE_EVERY, Sample, Trace};
 use crate::usage::Usage;
+use crate::xvfb::Display;
 
 /// Beside what it holds, a page keeps this many seconds of samples before they are fetched.
 const FETCH: Duration = Duration::from_secs(5);
@@ -19,6 +20,7 @@ const FETCH: Duration = Duration::from_secs(5);
 pub struct Tab {
     tab: std::sync::Arc<chromium::Tab>,
     browser: Chromium,
+    _display: Option<Display>,
     before: Option<Usage>,
     first: Option<Figures>,
     /// At the end of the measured time.
@@ -62,15 +64,18 @@ impl Tab {
         Self::start_with(host, server, stage, options).await
     }
 
-    /// Without a camera, and with the devices of a sound server.
+    /// Without a camera, with the devices of a sound server, and with a window: without one it plays nothing.
     pub async fn start_with_sound(
         host: &Host,
         server: &str,
         stage: &Stage,
         sound: &Pulse,
     ) -> Result<Self> {
-        let options = Options { sound: Some(sound), ..Options::default() };
-        Self::start_with(host, server, stage, options).await
+        let display = Display::start().await?;
+        let name = Some(display.name());
+        let options = Options { sound: Some(sound), display: name, ..Options::default() };
+        let tab = Self::start_with(host, server, stage, options).await?;
+        Ok(Self { _display: Some(display), ..tab })
     }
 
     async fn start_with(
@@ -94,6 +99,7 @@ impl Tab {
         Ok(Self {
             tab: tab.into(),
             browser,
+            _display: None,
             before: None,
             first: None,
             after: None,

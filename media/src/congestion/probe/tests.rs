@@ -151,11 +151,33 @@ fn a_wide_link_is_known_to_be_one_in_three_bursts() {
 }
 
 #[test]
+fn a_burst_that_jitter_smeared_is_sent_again_and_longer() {
+    let mut prober = Prober::new(LIMITS);
+    assert_eq!(look_for_room(&mut prober, 1.0, 5_000_000.0), Some(8_000_000.0));
+    let room = prober.room(1.1).expect("more than the largest rate");
+    assert!(room < 5_000_000.0, "{room}");
+    assert_eq!(look_for_room(&mut prober, 1.5, 8_000_000.0), None);
+    assert_eq!(look_for_room(&mut prober, 1.8, 8_000_000.0), Some(8_000_000.0));
+    assert_eq!(prober.room(1.9), Some(8_000_000.0));
+    // The next rate in clumps that say nothing, then less than before: the better is kept.
+    let measured = Measurements::new();
+    prober.schedule(2.3, 3_200_000.0, 0.030, 0, f64::INFINITY, false, &measured);
+    let first = prober.poll().expect("16 Mbit/s");
+    prober.schedule(3.0, 3_200_000.0, 0.030, 0, f64::INFINITY, false, &measured);
+    assert_eq!(prober.poll(), None, "its outcome may still come");
+    prober.schedule(4.4, 3_200_000.0, 0.030, 0, f64::INFINITY, false, &measured);
+    assert_eq!(look_for_room(&mut prober, 5.2, 9_000_000.0), Some(first.rate));
+    assert_eq!(prober.room(5.3), Some(8_000_000.0));
+}
+
+#[test]
 fn the_end_of_the_room_is_found_and_a_cut_forgets_all_of_it() {
     let mut prober = Prober::new(LIMITS);
     look_for_room(&mut prober, 1.0, 8_000_000.0);
-    look_for_room(&mut prober, 1.5, 10_000_000.0);
-    let room = prober.room(1.6).expect("some");
+    for t in [1.5, 2.3] {
+        assert_eq!(look_for_room(&mut prober, t, 10_000_000.0), Some(16_000_000.0), "at {t}");
+    }
+    let room = prober.room(2.4).expect("some");
     assert!((7_500_000.0..=8_600_000.0).contains(&room), "{room}");
     assert_eq!(look_for_room(&mut prober, 10.0, 10_000_000.0), None, "it need not be asked again");
     prober.handle_cut(11.0);

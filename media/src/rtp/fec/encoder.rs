@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{HEADER, MAX_WINDOW, Media, PREFIX, VERSION, coefficient, field};
+use super::{HEADER, MAX_WINDOW, Media, PREFIX, Strength, VERSION, coefficient, field};
 
 /// Remembers the frames sent last and combines them.
 pub struct FecEncoder {
@@ -11,6 +11,8 @@ pub struct FecEncoder {
     window: VecDeque<Protected>,
     /// How many packets each of the last frames has, the newest at the end.
     frames: VecDeque<usize>,
+    /// Frames since repairs were last made.
+    unrepaired: usize,
     row: u8,
 }
 
@@ -22,7 +24,7 @@ struct Protected {
 impl FecEncoder {
     /// For the media stream `ssrc`.
     pub fn new(ssrc: u32) -> Self {
-        Self { ssrc, window: VecDeque::new(), frames: VecDeque::from([0]), row: 0 }
+        Self { ssrc, window: VecDeque::new(), frames: VecDeque::from([0]), unrepaired: 0, row: 0 }
     }
 
     /// A media packet leaves.
@@ -48,10 +50,16 @@ impl FecEncoder {
         self.frames.back().copied().unwrap_or(0)
     }
 
-    /// The frame, or a good part of a large one, is complete: payloads of `repairs` packets that
-    /// cover it and the `frames - 1` before it.
-    pub fn finish_frame(&mut self, repairs: usize, frames: usize) -> Vec<Vec<u8>> {
-        self.keep(frames.max(1));
+    /// The frame, or a good part of a large one, is complete: payloads of the repair packets that
+    /// cover it and those before it, if any are due.
+    pub fn finish_frame(&mut self, strength: Strength) -> Vec<Vec<u8>> {
+        self.keep(strength.frames.max(1));
+        self.unrepaired = self.unrepaired.saturating_add(1);
+        let due = self.unrepaired >= strength.every;
+        let repairs = if due { strength.repairs } else { 0 };
+        if repairs > 0 {
+            self.unrepaired = 0;
+        }
         let made = (0..repairs).filter_map(|_| self.combine()).collect();
         self.frames.push_back(0);
         made

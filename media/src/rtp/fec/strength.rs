@@ -17,6 +17,11 @@ const BURST: f64 = 1.6;
 /// Of a burst this multiple of the mean run is to be repaired: runs are about geometric.
 const RUN_RESERVE: f64 = 5.0;
 
+/// A frame of so few packets on a long path that seldom loses one need not be repaired at once: half
+/// of what is sent would be repairs. A burst is repaired within four frames, before it is a freeze.
+const SMALL: std::ops::RangeInclusive<usize> = 1..=4;
+const SPARSE: Strength = Strength { repairs: 1, frames: 6, every: 2 };
+
 /// Losses are remembered over so many packets: what happens now, and what happens now and then.
 const SHORT_MEMORY: f64 = 400.0;
 const LONG_MEMORY: f64 = 3_000.0;
@@ -31,6 +36,8 @@ pub struct Strength {
     pub repairs: usize,
     /// Frames that each of them covers: the frame itself and those before it.
     pub frames: usize,
+    /// One frame in so many gets them.
+    pub every: usize,
 }
 
 /// What the other end reported of losses, smoothed.
@@ -90,6 +97,9 @@ pub fn strength(
     rtt: Option<Duration>,
 ) -> Strength {
     let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
+    if rtt > LONG_TRIP && (0.001..0.02).contains(&loss) && SMALL.contains(&packets) && !key_frame {
+        return SPARSE;
+    }
     let bursty = path.mean_run() > BURST;
     let frames = if bursty { 4 } else { 3 };
     let by_chance = if rtt < SHORT_TRIP {
@@ -111,7 +121,7 @@ pub fn strength(
     };
     // At most half of what is sent.
     let repairs = by_chance.max(by_burst).min(packets);
-    Strength { repairs, frames }
+    Strength { repairs, frames, every: 1 }
 }
 
 /// One frame in a hundred or fewer stays unrepaired by its own repairs at 5 % loss.
