@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -114,15 +114,8 @@ struct ConsiderateSocket {
 }
 
 impl ConsiderateSocket {
-    /// Whether this is a check for a path that comes too soon after the last.
-    fn spares(&self, transmit: &Transmit<'_>) -> bool {
-        // Only STUN begins so (RFC 7983 section 7).
-        matches!(transmit.contents, [0..=3, ..])
-            && !self.checks.lock().unwrap_or_else(PoisonError::into_inner).admits(
-                Instant::now(),
-                transmit.destination,
-                transmit.contents,
-            )
+    fn checks(&self) -> MutexGuard<'_, Checks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn repeat(&self, datagram: &[u8], to: SocketAddr) {
@@ -147,11 +140,16 @@ impl AsyncUdpSocket for ConsiderateSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        if self.spares(transmit) {
-            return Poll::Ready(Ok(transmit.contents.len()));
+        let (to, contents) = (transmit.destination, transmit.contents);
+        let concerns = Checks::concern(contents);
+        if concerns && !self.checks().admits(Instant::now(), to, contents) {
+            return Poll::Ready(Ok(contents.len()));
         }
         let sent = self.inner.poll_send(cx, transmit);
         if let Poll::Ready(Ok(_)) = sent {
+            if concerns {
+                self.checks().handle_sent(Instant::now(), to, contents);
+            }
             let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
             for datagram in transmit.contents.chunks(size).filter(|bytes| is_handshake(bytes)) {
                 self.repeat(datagram, transmit.destination);
@@ -170,9 +168,8 @@ impl AsyncUdpSocket for ConsiderateSocket {
         if let Poll::Ready(Ok(count)) = received {
             for (buffer, meta) in bufs.iter().zip(meta.iter()).take(count) {
                 let datagram = buffer.get(..meta.len).unwrap_or_default();
-                if matches!(datagram, [0..=3, ..]) {
-                    let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-                    checks.handle_received(Instant::now(), meta.addr, datagram);
+                if Checks::concern(datagram) {
+                    self.checks().handle_received(Instant::now(), meta.addr, datagram);
                 }
             }
         }

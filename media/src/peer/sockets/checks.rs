@@ -33,6 +33,9 @@ const DATA: u16 = 0x0013;
 /// Names the pair to be used (RFC 8445 section 16.1).
 const USE_CANDIDATE: u16 = 0x0025;
 
+/// First byte of what a relay's channel carries (RFC 8656 section 12).
+const CHANNEL: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
+
 const HEADER: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
@@ -57,32 +60,40 @@ pub(super) struct Checks {
 }
 
 impl Checks {
+    /// Whether this datagram may hold what is looked at here, to spare the rest the look.
+    pub fn concern(datagram: &[u8]) -> bool {
+        datagram.first().is_some_and(|first| *first <= 3 || CHANNEL.contains(first))
+    }
+
     /// Whether this datagram should leave: anything but a check that comes too soon.
-    pub fn admits(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) -> bool {
+    pub fn admits(&self, now: Instant, to: SocketAddr, datagram: &[u8]) -> bool {
         let Some((BINDING_REQUEST, place, names)) = ice(to, datagram, SEND_INDICATION) else {
             return true;
         };
-        let Some(state) = self.places.get_mut(&place) else {
-            if self.places.len() >= MOST {
-                self.places.clear();
-            }
-            let state = State { checked_at: now, again: FIRST_AGAIN, answered_at: None };
-            self.places.insert(place, state);
+        let Some(state) = self.places.get(&place) else {
             return true;
         };
-        let passed = now.saturating_duration_since(state.checked_at);
         let lately = |at: Instant| now.saturating_duration_since(at) < ANSWERED_LATELY;
-        if passed >= FORGOTTEN {
-            *state = State { checked_at: now, again: FIRST_AGAIN, answered_at: None };
-            return true;
-        }
         let again = if state.answered_at.is_some_and(lately) { FIRST_AGAIN } else { state.again };
-        if passed < again && !names {
-            return false;
+        names || now.saturating_duration_since(state.checked_at) >= again
+    }
+
+    /// It has left.
+    pub fn handle_sent(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) {
+        let Some((BINDING_REQUEST, place, _)) = ice(to, datagram, SEND_INDICATION) else {
+            return;
+        };
+        if self.places.len() >= MOST && !self.places.contains_key(&place) {
+            self.places.clear();
+        }
+        let begun = State { checked_at: now, again: FIRST_AGAIN, answered_at: None };
+        let state = self.places.entry(place).or_insert(State { again: Duration::ZERO, ..begun });
+        if now.saturating_duration_since(state.checked_at) >= FORGOTTEN {
+            *state = begun;
+            return;
         }
         state.checked_at = now;
-        state.again = (state.again * 2).min(LONGEST);
-        true
+        state.again = (state.again * 2).clamp(FIRST_AGAIN, LONGEST);
     }
 
     /// Something came: an answer, or a check that shows that there is a way.
@@ -93,8 +104,9 @@ impl Checks {
         if let Some(state) = self.places.get_mut(&place) {
             match kind {
                 BINDING_RESPONSE => state.answered_at = Some(now),
-                // Its answer to ours may be lost or under way: ask soon, not at once again and again.
-                BINDING_REQUEST => state.again = state.again.min(FIRST_AGAIN * 2),
+                // There is a way, and ours of before may have come too soon: one more at once
+                // (RFC 8445 section 7.3.1.4), and the next ones as at first.
+                BINDING_REQUEST => state.again = Duration::ZERO,
                 _ => {}
             }
         }
@@ -105,6 +117,13 @@ impl Checks {
 /// (`wrapped`), and whether it names the pair to use. Requests without attributes are for STUN
 /// servers.
 fn ice(address: SocketAddr, datagram: &[u8], wrapped: u16) -> Option<(u16, Place, bool)> {
+    if let [first, number, _, _, inner @ ..] = datagram
+        && CHANNEL.contains(first)
+    {
+        let behind = vec![*first, *number];
+        let names = attribute(inner, USE_CANDIDATE).is_some();
+        return Some((message_type(inner)?, Place { address, behind }, names));
+    }
     let kind = message_type(datagram)?;
     if kind != wrapped {
         let names = attribute(datagram, USE_CANDIDATE).is_some();
@@ -172,22 +191,30 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
+    fn leaves(checks: &mut Checks, now: Instant, to: SocketAddr, datagram: &[u8]) -> bool {
+        let admitted = checks.admits(now, to, datagram);
+        if admitted {
+            checks.handle_sent(now, to, datagram);
+        }
+        admitted
+    }
+
     /// How many of the crate's checks every 25 ms leave within a second.
     fn sent(checks: &mut Checks, begin: Instant, to: SocketAddr, datagram: &[u8]) -> usize {
-        (0..40).filter(|tick| checks.admits(begin + *tick * 25 * MS, to, datagram)).count()
+        (0..40).filter(|tick| leaves(checks, begin + *tick * 25 * MS, to, datagram)).count()
     }
 
     #[test]
     fn a_silent_address_is_checked_at_growing_intervals() {
         let (mut checks, begin) = (Checks::default(), Instant::now());
         let at: Vec<u32> = (0..40)
-            .filter(|tick| checks.admits(begin + *tick * 25 * MS, place(1), &check()))
+            .filter(|tick| leaves(&mut checks, begin + *tick * 25 * MS, place(1), &check()))
             .map(|tick| tick * 25)
             .collect();
         assert_eq!(at, [0, 25, 75, 175, 375, 775]);
         assert_eq!(sent(&mut checks, begin, place(2), &check()), 6, "each on its own");
-        assert!(checks.admits(begin + 3000 * MS, place(1), &check()));
-        assert!(checks.admits(begin + 3025 * MS, place(1), &check()), "begun anew");
+        assert!(leaves(&mut checks, begin + 3000 * MS, place(1), &check()));
+        assert!(leaves(&mut checks, begin + 3025 * MS, place(1), &check()), "begun anew");
     }
 
     #[test]
@@ -204,7 +231,8 @@ mod tests {
         let (mut checks, begin) = (Checks::default(), Instant::now());
         sent(&mut checks, begin, place(1), &check());
         checks.handle_received(begin + 900 * MS, place(1), &check());
-        assert!(checks.admits(begin + 901 * MS, place(1), &check()));
+        assert!(leaves(&mut checks, begin + 901 * MS, place(1), &check()));
+        assert!(!leaves(&mut checks, begin + 902 * MS, place(1), &check()), "once");
     }
 
     #[test]
@@ -216,7 +244,13 @@ mod tests {
         let out = |peer| relayed(peer, SEND_INDICATION, &check());
         assert_eq!(sent(&mut checks, begin, place(3478), &out(1)), 6);
         assert_eq!(sent(&mut checks, begin, place(3478), &out(2)), 6);
+        let channel = |number, inner: &[u8]| [&[0x40, number, 0, 100], inner].concat();
+        assert_eq!(sent(&mut checks, begin, place(3478), &channel(1, &check())), 6);
+        assert_eq!(sent(&mut checks, begin, place(3478), &channel(2, &check())), 6);
+        assert_eq!(sent(&mut checks, begin, place(3478), &channel(2, &[0x80, 96, 0, 1])), 40);
         let answer = message(BINDING_RESPONSE, &[(0x20, &[0; 8])]);
+        checks.handle_received(begin + 999 * MS, place(3478), &channel(2, &answer));
+        assert_eq!(sent(&mut checks, begin + 1000 * MS, place(3478), &channel(2, &check())), 40);
         let answer = relayed(1, DATA_INDICATION, &answer);
         checks.handle_received(begin + 999 * MS, place(3478), &answer);
         assert!(sent(&mut checks, begin + 1000 * MS, place(3478), &out(1)) == 40);
@@ -247,11 +281,12 @@ mod tests {
             let mut bytes = vec![0; random.random_range(0..80)];
             random.fill_bytes(&mut bytes);
             if random.random_bool(0.7) && bytes.len() > 8 {
-                bytes[..2].copy_from_slice(&[0, [1, 0x16, 0x17][random.random_range(0..3)]]);
+                let kinds = [[0, 1], [0, 0x16], [0, 0x17], [0x40, 9]];
+                bytes[..2].copy_from_slice(&kinds[random.random_range(0..4)]);
                 bytes[4..8].copy_from_slice(&MAGIC_COOKIE);
             }
             let address = place(random.random());
-            checks.admits(now, address, &bytes);
+            leaves(&mut checks, now, address, &bytes);
             checks.handle_received(now, address, &bytes);
         }
         assert!(checks.places.len() <= MOST);
