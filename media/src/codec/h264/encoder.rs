@@ -131,8 +131,13 @@ impl H264Encoder {
     ) -> Result<Option<EncodedPicture>, CodecError> {
         let bitrate = self.config.bitrate;
         let mut encoded = None;
+        let mut named = None;
         for _ in 0..2 {
-            self.set_bitrate(self.key_frames.bitrate(bitrate))?;
+            let name = self.key_frames.bitrate(bitrate).max(LOWEST);
+            if named.replace(name) == Some(name) {
+                break; // it would be the same again
+            }
+            self.set_bitrate(name)?;
             let outcome = self.encode_once(frame, true);
             self.set_bitrate(bitrate)?;
             encoded = outcome?;

@@ -7,8 +7,10 @@
 
 use crate::units::Bitrate;
 
-/// Shares of the bitrate: below the least, rate control gets no coarser.
-const LEAST: f64 = 0.1;
+/// The smallest share of the bitrate: what a key frame takes beyond it is a debt of the pictures after
+/// it, which grows as the bitrate does when it is restored, and below this rate control gets hardly
+/// coarser.
+const LEAST: f64 = 0.25;
 
 /// A key frame larger than this multiple of what was wanted is encoded once more.
 const TOLERANCE: f64 = 1.3;
@@ -65,7 +67,7 @@ mod tests {
     fn nothing_leads_out_of_its_bounds() {
         let mut model = KeyFrameModel::default();
         assert!(!(0..9).map(|_| model.handle_encoded(0, usize::MAX)).fold(true, |_, again| again));
-        assert_eq!(model.bitrate(Bitrate::from_kbps(100)), Bitrate::from_kbps(10));
+        assert_eq!(model.bitrate(Bitrate::from_kbps(100)), Bitrate::from_kbps(25));
         (0..9).for_each(|_| assert!(!model.handle_encoded(usize::MAX, 0)));
         assert_eq!(model.bitrate(Bitrate::from_kbps(100)), Bitrate::from_kbps(100));
     }

@@ -111,8 +111,8 @@ fn the_bitrate_can_be_lowered_and_raised_far_above_the_first() {
     }
 }
 
-/// Bytes of key frames every 80 pictures, and of each with the seven after it.
-fn key_frames(encoder: &mut H264Encoder) -> Vec<(usize, usize)> {
+/// Bytes of key frames every 80 pictures, of each with the seven after it, and of a second from there on.
+fn key_frames(encoder: &mut H264Encoder) -> Vec<[usize; 3]> {
     let mut scene = Scene::new();
     let mut sizes = Vec::new();
     for number in 0..240 {
@@ -121,7 +121,7 @@ fn key_frames(encoder: &mut H264Encoder) -> Vec<(usize, usize)> {
         assert_eq!(encoded.key_frame, force);
         sizes.push(encoded.data.len());
     }
-    let of = |chunk: &[usize]| (chunk[0], chunk[..8].iter().sum());
+    let of = |chunk: &[usize]| [chunk[0], chunk[..8].iter().sum(), chunk[8..38].iter().sum()];
     sizes.chunks(80).map(of).collect()
 }
 
@@ -131,9 +131,13 @@ fn key_frames_for_a_narrow_link_are_smaller_and_nothing_pays_for_it() {
     let mut limited = encoder(640, 360, 800);
     limited.set_key_frame_size(6_000);
     let limited = key_frames(&mut limited);
-    for ((whole, eight), (small, small_eight)) in plain.into_iter().zip(limited) {
+    for ([whole, eight, second], [small, small_eight, small_second]) in
+        plain.into_iter().zip(limited)
+    {
         assert!(small * 4 < whole * 3, "{small} bytes in place of {whole}");
         assert!(small_eight < eight, "{small_eight} bytes in eight pictures, {eight} otherwise");
+        let share = small_second as f64 / second as f64;
+        assert!(share > 0.7, "{share:.2} of the bytes in the second after them");
     }
 }
 
