@@ -17,10 +17,10 @@ const BURST: f64 = 1.6;
 /// Of a burst this multiple of the mean run is to be repaired: runs are about geometric.
 const RUN_RESERVE: f64 = 5.0;
 
-/// A frame of so few packets on a long path that seldom loses one need not be repaired at once: half
-/// of what is sent would be repairs. A burst is repaired within four frames, before it is a freeze.
+/// A frame of so few packets on a long path that seldom loses one need not be repaired by itself: half
+/// of what is sent would be repairs. A burst of three is repaired within as many frames, before it is
+/// a freeze.
 const SMALL: std::ops::RangeInclusive<usize> = 1..=4;
-const SPARSE: Strength = Strength { repairs: 1, frames: 6, every: 2 };
 
 /// Losses are remembered over so many packets: what happens now, and what happens now and then.
 const SHORT_MEMORY: f64 = 400.0;
@@ -98,7 +98,7 @@ pub fn strength(
 ) -> Strength {
     let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
     if rtt > LONG_TRIP && (0.001..0.02).contains(&loss) && SMALL.contains(&packets) && !key_frame {
-        return SPARSE;
+        return Strength { repairs: 1, frames: 6, every: if packets == 1 { 2 } else { 1 } };
     }
     let bursty = path.mean_run() > BURST;
     let frames = if bursty { 4 } else { 3 };
