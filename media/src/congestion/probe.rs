@@ -214,13 +214,20 @@ impl Prober {
 
     /// What a burst above the largest rate showed.
     fn handle_room(&mut self, t: f64, asked: f64, received: Option<&Received>) {
+        if self.room_asked != Some(asked) {
+            return; // from before a cut
+        }
         self.pending = false;
         let known = self.room(t);
         let Some(received) = received else {
+            // Losses or a queue, and not jitter: that was too much.
             if known.is_some_and(|known| asked <= known) {
                 self.room = None;
             }
-            return self.miss_room(t, asked);
+            self.room_asked = None;
+            self.room_tries = 0;
+            self.room_due = t + ROOM_AGAIN;
+            return;
         };
         let through = received.rate > SUCCESS * asked;
         let found = if through { asked } else { SUCCESS * received.rate };

@@ -2,7 +2,7 @@
 //! would stutter, or its sound is far behind. Pure.
 //!
 //! Live pictures are worth more now than smooth: a hold starts only where the spread of delays
-//! is large, is shorter than that spread, and ends with it.
+//! is large, lasts for most of that spread, and ends with it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -149,7 +149,6 @@ mod tests {
             .map(|n| (1000.0 / 30.0 + delays[n] - delays[n - 1]).max(0.0))
             .collect();
         let (held, unheld) = (long(&held[300..]), long(&unheld[300..]));
-        println!("{held} of {unheld}");
         assert!(held * 5 <= unheld, "{held} of {unheld}");
         assert!(waits.iter().all(|wait| *wait <= 150.0));
         let mean = waits[300..].iter().sum::<f64>() / 600.0;

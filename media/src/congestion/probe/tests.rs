@@ -171,6 +171,17 @@ fn a_burst_that_jitter_smeared_is_sent_again_and_longer() {
 }
 
 #[test]
+fn a_burst_that_cost_losses_or_made_a_queue_is_not_sent_again_soon() {
+    let mut prober = Prober::new(LIMITS);
+    let measured = Measurements::new();
+    prober.schedule(1.0, 3_200_000.0, 0.030, 0, f64::INFINITY, false, &measured);
+    let asked = prober.poll().expect("8 Mbit/s").rate;
+    prober.handle_room(1.1, asked, None);
+    assert_eq!(look_for_room(&mut prober, 15.0, 8_000_000.0), None);
+    assert_eq!(look_for_room(&mut prober, 22.0, 8_000_000.0), Some(8_000_000.0));
+}
+
+#[test]
 fn the_end_of_the_room_is_found_and_a_cut_forgets_all_of_it() {
     let mut prober = Prober::new(LIMITS);
     look_for_room(&mut prober, 1.0, 8_000_000.0);
@@ -182,6 +193,9 @@ fn the_end_of_the_room_is_found_and_a_cut_forgets_all_of_it() {
     assert_eq!(look_for_room(&mut prober, 10.0, 10_000_000.0), None, "it need not be asked again");
     prober.handle_cut(11.0);
     assert_eq!(prober.room(11.0), None);
+    let late = Received { rate: 16_000_000.0, sent_rate: 16_000_000.0, duration: 0.015 };
+    prober.handle_room(11.1, 16_000_000.0, Some(&late));
+    assert_eq!(prober.room(11.2), None, "from before the cut");
     assert_eq!(look_for_room(&mut prober, 30.0, 8_000_000.0), None, "nor soon after a cut");
     assert!(look_for_room(&mut prober, 32.0, 4_000_000.0).is_some());
     assert_eq!(prober.room(33.0), None, "there is none");
