@@ -200,6 +200,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_check_that_comes_too_soon_is_said_to_have_left_until_an_answer_comes() {
+        let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+        near.set_nonblocking(true).unwrap();
+        let socket = runtime().unwrap().wrap_udp_socket(near).unwrap();
+        let (to, from) = (far.local_addr().unwrap(), socket.local_addr().unwrap());
+        let message = |kind: u8, last: u8| {
+            let mut bytes = vec![kind >> 4, kind & 0xf, 0, 8, 0x21, 0x12, 0xa4, 0x42];
+            bytes.extend([7; 12]);
+            bytes.extend([0, 6, 0, 4, 0, 0, 0, last]);
+            bytes
+        };
+        let (check, answer) = (|last| message(0x01, last), message(0x11, 0));
+        for last in 1..=9 {
+            assert_eq!(socket.send_to(&check(last), to).await.unwrap(), 28);
+        }
+        let mut buffer = [0; 64];
+        far.send_to(&answer, from).await.unwrap();
+        let (size, _) = socket.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(buffer.get(..size), Some(&answer[..]));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        socket.send_to(&check(10), to).await.unwrap();
+        let mut came = Vec::new();
+        while came.last() != Some(&10) {
+            let next = tokio::time::timeout(Duration::from_secs(5), far.recv_from(&mut buffer));
+            next.await.expect("the tenth").unwrap();
+            came.push(buffer[27]);
+        }
+        assert!(came.starts_with(&[1]) && came.len() < 5, "{came:?}");
+    }
+
+    #[tokio::test]
     async fn a_handshake_comes_three_times_and_the_rest_once() {
         let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let near = UdpSocket::bind("127.0.0.1:0").unwrap();

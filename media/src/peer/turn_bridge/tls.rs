@@ -17,12 +17,16 @@ use super::KeyPin;
 
 /// Reads the system's certificates anew: they are needed seldom, and may change.
 pub(super) fn config(pin: Option<KeyPin>) -> io::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    trusting(roots, pin)
+}
+
+fn trusting(roots: RootCertStore, pin: Option<KeyPin>) -> io::Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let Some(pin) = pin else {
         return Ok(builder.with_root_certificates(roots).with_no_client_auth());
     };
@@ -100,10 +104,12 @@ mod tests {
 
     use super::*;
 
-    /// A server with a certificate of its own making, and the pin of its key.
-    fn server() -> (TlsAcceptor, KeyPin) {
-        let made = rcgen::generate_simple_self_signed(vec!["other.example".into()]).expect("made");
+    /// A server with a certificate of its own making for `name`, the pin of its key, and who trusts it.
+    fn server(name: &str) -> (TlsAcceptor, KeyPin, RootCertStore) {
+        let made = rcgen::generate_simple_self_signed(vec![name.into()]).expect("made");
         let certificate = made.cert.der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a root");
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let parsed = ParsedCertificate::try_from(&certificate).expect("a certificate");
         let spki = parsed.subject_public_key_info();
@@ -115,12 +121,16 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key.into())
             .expect("a certificate and its key");
-        (Arc::new(config).into(), pin)
+        (Arc::new(config).into(), pin, roots)
     }
 
     async fn connects(acceptor: &TlsAcceptor, pin: Option<KeyPin>) -> bool {
+        connects_as(acceptor, config(pin).expect("a configuration")).await
+    }
+
+    async fn connects_as(acceptor: &TlsAcceptor, config: ClientConfig) -> bool {
         let (near, far) = tokio::io::duplex(16 * 1024);
-        let connector = TlsConnector::from(Arc::new(config(pin).expect("a configuration")));
+        let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from("192.0.2.1").expect("an address");
         let (client, _server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
         client.is_ok()
@@ -128,12 +138,24 @@ mod tests {
 
     #[tokio::test]
     async fn the_pinned_key_is_accepted_under_any_name_and_no_other_key_is() {
-        let (acceptor, pin) = server();
+        let (acceptor, pin, _) = server("other.example");
         assert!(connects(&acceptor, Some(pin)).await);
         assert!(!connects(&acceptor, Some([7; 32])).await);
-        let (_, other) = server();
+        let (_, other, _) = server("other.example");
         assert!(!connects(&acceptor, Some(other)).await);
         // Without a pin nobody vouches for it.
         assert!(!connects(&acceptor, None).await);
+    }
+
+    #[tokio::test]
+    async fn beside_the_pinned_key_the_system_is_believed() {
+        let (acceptor, _, roots) = server("192.0.2.1");
+        let config = |roots, pin| trusting(roots, Some(pin)).expect("a configuration");
+        assert!(connects_as(&acceptor, config(roots.clone(), [7; 32])).await);
+        assert!(!connects_as(&acceptor, config(RootCertStore::empty(), [7; 32])).await);
+        // It vouches for names, too.
+        let (acceptor, pin, roots) = server("other.example");
+        assert!(!connects_as(&acceptor, config(roots.clone(), [7; 32])).await);
+        assert!(connects_as(&acceptor, config(roots, pin)).await);
     }
 }
