@@ -19,8 +19,8 @@ const BURST: f64 = 1.6;
 const RUN_RESERVE: f64 = 5.0;
 
 /// A frame of so few packets on a long path that seldom loses one need not be repaired by itself: half
-/// of what is sent would be repairs. A burst of three is repaired within as many frames, before it is
-/// a freeze.
+/// of what is sent would be repairs, and that ended no more freezes (3g: 56 % of the link for media
+/// and 1.5 freezes, 67 % and 2 with one repair for two frames).
 const SMALL: std::ops::RangeInclusive<usize> = 1..=4;
 
 /// Losses are remembered over so many packets: what happens now, and what happens now and then.
@@ -99,7 +99,7 @@ pub fn strength(
 ) -> Strength {
     let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
     if rtt > LONG_TRIP && (0.001..0.02).contains(&loss) && SMALL.contains(&packets) && !key_frame {
-        return Strength { repairs: 1, frames: 6, every: if packets == 1 { 2 } else { 1 } };
+        return Strength { repairs: 1, frames: 6, every: 2 };
     }
     let bursty = path.mean_run() > BURST;
     let frames = if bursty { 4 } else { 3 };
