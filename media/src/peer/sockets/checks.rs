@@ -120,9 +120,9 @@ fn ice(address: SocketAddr, datagram: &[u8], wrapped: u16) -> Option<(u16, Place
     if let [first, number, _, _, inner @ ..] = datagram
         && CHANNEL.contains(first)
     {
-        let behind = vec![*first, *number];
+        let kind = message_type(inner)?; // first of all: in a relayed call, media comes here, too
         let names = attribute(inner, USE_CANDIDATE).is_some();
-        return Some((message_type(inner)?, Place { address, behind }, names));
+        return Some((kind, Place { address, behind: vec![*first, *number] }, names));
     }
     let kind = message_type(datagram)?;
     if kind != wrapped {
