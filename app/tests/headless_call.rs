@@ -58,7 +58,8 @@ async fn the_statistics_have_every_documented_figure() -> Result<()> {
     let (mut ada, mut bob) = in_call(&scene, &server.url, "tea").await?;
     // Busy machines begin with smaller pictures.
     let whole = |line: &Value| line["video_in"]["width"] == 640 && known(line);
-    let last = ada.process.stats("every figure", UP, |line| whole(line).then(|| line.clone())).await?;
+    let last =
+        ada.process.stats("every figure", UP, |line| whole(line).then(|| line.clone())).await?;
     ensure!(last["role"] == "initiator" && last["pair"] == "host/udp", "{last:#}");
     ensure!(last["state"] == "in_call" && last["video_in"]["codec"] == "H264", "{last:#}");
     ada.hang_up("INT").await?;
