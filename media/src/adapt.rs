@@ -86,13 +86,17 @@ const LADDER: [Rung; 5] = [
 
 /// What a 720p picture of a face makes use of; more costs the CPUs and shows nothing more. Larger
 /// pictures have less to a pixel, as this power of their size.
-const ENOUGH: Bitrate = Bitrate::from_kbps(2_300);
+const ENOUGH: Bitrate = Bitrate::from_kbps(1_800);
 const ENOUGH_PIXELS: f64 = 1280.0 * 720.0;
 const ENOUGH_GROWS: f64 = 0.75;
 
 /// A larger size needs so much more than its rate, for so long; each change costs a key frame.
 const UP_MARGIN: f64 = 1.15;
 const UP_AFTER: Duration = Duration::from_secs(2);
+
+/// At first little is known of the link, and each probe tells more: then it takes only so long.
+const BEGIN: Duration = Duration::from_secs(3);
+const UP_AFTER_AT_BEGIN: Duration = Duration::from_millis(250);
 
 /// A smaller size comes at once, but only below this share of the rate.
 const DOWN_MARGIN: f64 = 0.95;
@@ -143,6 +147,8 @@ pub struct Adapter {
     rung: Option<usize>,
     hint: ContentHint,
     wants_up: Patience,
+    /// When the first picture was decided on.
+    began: Option<Instant>,
     few_frames: bool,
     encode_seconds: Option<f64>,
     /// No larger size than this rung until then: the machine is too slow.
@@ -163,6 +169,7 @@ impl Adapter {
             rung: None,
             hint: ContentHint::Motion,
             wants_up: Patience::default(),
+            began: None,
             few_frames: false,
             encode_seconds: None,
             ceiling: None,
@@ -200,6 +207,7 @@ impl Adapter {
         if self.pauses(now, target) {
             return Decision::Pause;
         }
+        self.began.get_or_insert(now);
         let bitrate = target.saturating_sub(self.audio).max(LEAST_VIDEO);
         if source.hint != self.hint {
             self.hint = source.hint;
@@ -296,7 +304,9 @@ impl Adapter {
             None => fitting(1.0),
             Some(current) => {
                 let (lower, upper) = (fitting(DOWN_MARGIN), fitting(UP_MARGIN));
-                let up = self.wants_up.lasted(now, upper < current, UP_AFTER);
+                let begin = self.began.is_some_and(|began| now < began + BEGIN);
+                let after = if begin { UP_AFTER_AT_BEGIN } else { UP_AFTER };
+                let up = self.wants_up.lasted(now, upper < current, after);
                 if lower > current {
                     lower
                 } else if up {

@@ -59,13 +59,29 @@ fn down_at_once_and_up_only_for_a_lasting_rise() {
         encoding(adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA)).height
     };
     assert_eq!(height(1000, 0), 720);
-    assert_eq!(height(870, 33), 720, "just below is within the margin");
+    assert_eq!(height(870, 3001), 720, "just below is within the margin");
     assert_eq!(height(400, 33), 360);
     assert_eq!(height(2000, 33), 360);
     assert_eq!(height(400, 1900), 360, "a short rise is forgotten");
     assert_eq!(height(2000, 33), 360);
     assert_eq!(height(2000, 1999), 360);
     assert_eq!(height(2000, 1), 720, "and goes all the way");
+}
+
+#[test]
+fn what_probes_find_at_the_begin_is_used_soon() {
+    let (mut adapter, mut now) = adapter();
+    let mut height = |kbps: u64, after_ms: u64| {
+        now += Duration::from_millis(after_ms);
+        encoding(adapter.decide(now, Bitrate::from_kbps(kbps + 50), CAMERA)).height
+    };
+    assert_eq!(height(140, 0), 180);
+    assert_eq!(height(600, 100), 180);
+    assert_eq!(height(600, 249), 180);
+    assert_eq!(height(600, 1), 360);
+    assert_eq!(height(3000, 2600), 360);
+    assert_eq!(height(3000, 250), 360, "no longer the begin");
+    assert_eq!(height(3000, 1750), 720);
 }
 
 #[test]
