@@ -100,6 +100,15 @@ const APPLICATION_RESERVE: f64 = 20_000.0;
 /// Loss above which what is sent, and not what arrives, shows what the application wants.
 const SOME_LOSS: f64 = 0.02;
 
+/// A queue that stays the same for so long, while less than this share of what the path carries is
+/// sent, is a longer way. To find out, the rate falls by so much a second.
+const FLAT_FOR: f64 = 2.0;
+const SPARE: f64 = 0.8;
+const EASE_TO_SEE: f64 = 0.1;
+
+/// A queue that varies by less is flat. Seconds; a multiple of the spread is added.
+const FLAT: (f64, f64) = (0.012, 0.3);
+
 /// Pacing: multiple of the rate, below and above a rate where a queue at 1.5 times is long.
 const PACE_SLOW: f64 = 1.25;
 const PACE_FAST: f64 = 1.5;
@@ -144,6 +153,10 @@ pub struct Controller {
     inherent: (f64, f64),
     silence: Option<Silence>,
     heard_at: Option<f64>,
+    /// When about the oldest packet left that no feedback tells of.
+    unheard_since: Option<f64>,
+    /// Since when a queue stands that is too short for a cut, and what arrived then.
+    band: Option<(f64, f64)>,
     /// Video bytes that wait to be sent.
     backlog: usize,
     flush: bool,
@@ -170,6 +183,8 @@ impl Controller {
             inherent: (0.0, 0.0),
             silence: None,
             heard_at: None,
+            unheard_since: None,
+            band: None,
             backlog: 0,
             flush: false,
         }
@@ -199,20 +214,22 @@ impl Controller {
 
     /// Whether pictures and repairs may leave while so many bytes are in flight. Sound always may.
     pub fn may_send(&self, now: Instant, in_flight: usize) -> bool {
-        let bits = 8.0 * in_flight as f64;
+        let (t, bits) = (self.seconds(now), 8.0 * in_flight as f64);
         match &self.drain {
-            Some(drain) => self.seconds(now) < drain.burst_until || bits < self.gate(drain),
-            None => self.silence.is_some() || bits < self.window(),
+            Some(drain) => t < drain.burst_until || bits < self.gate(drain),
+            None if self.trickles(t) => true,
+            None => bits < self.window() && !self.is_overdue(t, in_flight),
         }
     }
 
     /// Whether encoding a picture makes sense while so many bytes are in flight: behind a shut
     /// gate it would only grow old.
     pub fn may_encode(&self, now: Instant, in_flight: usize) -> bool {
-        let bits = 8.0 * in_flight as f64;
+        let (t, bits) = (self.seconds(now), 8.0 * in_flight as f64);
         match &self.drain {
             Some(_) => self.may_send(now, in_flight),
-            None => self.silence.is_some() || bits < 1.1 * self.window(),
+            None if self.trickles(t) => true,
+            None => bits < 1.1 * self.window() && !self.is_overdue(t, in_flight),
         }
     }
 
@@ -270,6 +287,7 @@ impl Controller {
     /// Something left. `padding`: only to probe, not what the application wanted to send.
     pub fn handle_sent(&mut self, now: Instant, bytes: usize, padding: bool) {
         let t = self.seconds(now);
+        self.unheard_since.get_or_insert(t);
         if !padding {
             self.measured.add_sent(t, bytes);
         }
@@ -310,6 +328,9 @@ impl Controller {
         let t = self.seconds(now);
         self.resume(t);
         self.heard_at = Some(t);
+        let newest = reports.iter().filter(|r| r.arrival.is_some()).map(|r| r.departure).max();
+        self.unheard_since =
+            newest.map(|departure| self.seconds(departure)).filter(|_| in_flight > 0);
         if self.competing.is_some() || self.competed_at.is_some_and(|at| t < at + drain::PINNED) {
             self.measured.pin_base(t);
         }
@@ -365,6 +386,17 @@ impl Controller {
         let (low, high) = (self.threshold(LOW_QUEUE), self.threshold(HIGH_QUEUE));
         let queue = self.measured.standing_queue();
         if queue > low {
+            let (since, before) = *self.band.get_or_insert((t, arrived));
+            if t - since > FLAT_FOR && self.is_flat(t) {
+                if self.has_spare(t, arrived, before) {
+                    // It would have run empty: the way got longer.
+                    self.measured.rebase(t, queue);
+                    self.prober.hurry();
+                    self.band = None;
+                    return;
+                }
+                self.rate *= 1.0 - EASE_TO_SEE * passed;
+            }
             // In the upper half of the band: ease off.
             let position = (queue - low) / (high - low);
             if position > 0.5 {
@@ -372,6 +404,7 @@ impl Controller {
             }
             return;
         }
+        self.band = None;
         // Losses are no sign that the application wants less.
         let lossy = self.measured.loss() > SOME_LOSS;
         let wanted = if lossy { arrived.max(self.measured.sent_rate(t)) } else { arrived };
@@ -385,6 +418,18 @@ impl Controller {
         let since_cut = self.since_cut(t);
         let seen = self.measured.rtt().unwrap_or(0.1);
         self.prober.schedule(t, self.rate, seen, self.cuts, since_cut, limited, &self.measured);
+    }
+
+    /// The queue has not changed for a while.
+    fn is_flat(&self, t: f64) -> bool {
+        let range = self.measured.queues_since(t - FLAT_FOR);
+        range.is_some_and(|(least, most)| most - least < self.threshold(FLAT))
+    }
+
+    /// Less arrives than the path is known to carry, or carried when the queue came.
+    fn has_spare(&self, t: f64, arrived: f64, before: f64) -> bool {
+        let known = self.capacity.filter(|(_, at)| t < at + CAPACITY_KNOWN_FOR);
+        arrived < SPARE * known.map_or(before, |(capacity, _)| capacity.max(before))
     }
 
     fn growth(&self, t: f64) -> f64 {

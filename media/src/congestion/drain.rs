@@ -1,7 +1,7 @@
 //! A queue stands: the cut, the drain after it, and what it means when the queue does not go.
 
 use super::competing::Competing;
-use super::{CUT, Controller, HIGH_QUEUE, HOLD, LOW_QUEUE};
+use super::{CUT, Controller, FLAT, HIGH_QUEUE, HOLD, LOW_QUEUE};
 
 /// For so long after competition the base of the delay does not expire.
 pub(super) const PINNED: f64 = 20.0;
@@ -29,9 +29,6 @@ const RECOVERY_BURST: f64 = 0.250;
 const OVERFLOW_LOSS: f64 = 0.06;
 const HEAVY_LOSS: f64 = 0.10;
 const OVERFLOW_QUEUE: f64 = 0.300;
-
-/// A queue that varies by less over a second is flat; a multiple of the spread is added.
-const FLAT: (f64, f64) = (0.012, 0.3);
 
 /// A queue that is still longer than this share of what it was has not been drained by us.
 const STUCK: f64 = 0.6;
@@ -67,6 +64,7 @@ impl Controller {
         let whole_queue = self.whole_queue(capacity, in_flight);
         self.loss_test = None;
         self.cuts += 1;
+        self.band = None;
         let mut drain = Drain {
             capacity,
             until: self.drained_at(t, whole_queue),
@@ -127,7 +125,9 @@ impl Controller {
         };
         let (low, high) = (self.threshold(LOW_QUEUE), self.threshold(HIGH_QUEUE));
         let queue = self.measured.standing_queue();
-        if queue > 0.050 && self.measured.report_arrived() > 3 && drain.repeats == 0 {
+        // Later what arrives is the little that may leave.
+        let full = t - drain.began < drain.whole_queue + self.measured.min_rtt();
+        if queue > 0.050 && self.measured.report_arrived() > 3 && drain.repeats == 0 && full {
             self.lower_capacity(t, &mut drain);
         }
         let loss = self.measured.report_loss();

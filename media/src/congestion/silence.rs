@@ -1,8 +1,9 @@
 //! Packets are under way and no feedback comes: the path, or the way back, is dead or very full.
+//! Soon pictures wait, later the rate falls.
 
 use std::time::{Duration, Instant};
 
-use super::Controller;
+use super::{Controller, MAX_SPREAD_IN_FLIGHT};
 
 /// Nothing was heard: the rate falls by this, at once and this often,
 const CUT: f64 = 0.6;
@@ -17,6 +18,15 @@ const IN_FLIGHT: usize = 3_000;
 /// Feedback that comes back within this finds most of the rate again.
 const SHORT: f64 = 5.0;
 const FOUND_AGAIN: f64 = 0.75;
+
+/// Feedback is overdue when it is late by so many of its intervals (the second number where packets
+/// are lost), and a little more.
+const OVERDUE: (f64, f64) = (2.0, 3.0);
+const OVERDUE_MARGIN: f64 = 0.030;
+const LOSSY: f64 = 0.01;
+
+/// Pictures do not trickle before the queue of most paths would have run empty.
+const TRICKLE_AFTER: f64 = 0.4;
 
 pub(super) struct Silence {
     since: f64,
@@ -38,6 +48,25 @@ impl Controller {
         Some(self.epoch + Duration::from_secs_f64(due.max(0.0)))
     }
 
+    /// Nothing is heard for so long that pictures trickle to find out whether anything arrives.
+    pub(super) fn trickles(&self, t: f64) -> bool {
+        self.silence.as_ref().is_some_and(|silence| t >= silence.since + TRICKLE_AFTER)
+    }
+
+    /// What left should have been heard of by now: the path may have narrowed, and whatever follows
+    /// would lengthen its queue by as much.
+    pub(super) fn is_overdue(&self, t: f64, in_flight: usize) -> bool {
+        let heard = self.heard_at.is_some() && self.competing.is_none();
+        let waiting = heard && in_flight > IN_FLIGHT;
+        let Some(since) = self.unheard_since.filter(|_| waiting) else {
+            return false;
+        };
+        let intervals = if self.measured.loss() > LOSSY { OVERDUE.1 } else { OVERDUE.0 };
+        let rtt = self.measured.rtt().unwrap_or(0.1);
+        let usual = rtt + self.measured.spread().min(MAX_SPREAD_IN_FLIGHT);
+        t - since > usual + intervals * self.measured.feedback_interval() + OVERDUE_MARGIN
+    }
+
     fn patience(&self) -> f64 {
         let rtt = self.measured.rtt().unwrap_or(0.1);
         let interval = 2.0 * self.measured.feedback_interval().max(0.075);
@@ -55,7 +84,8 @@ impl Controller {
         silence.cut_at = t;
         self.loss_test = None;
         self.prober.handle_cut(t);
-        self.rate = (CUT * self.rate).max(FLOOR.min(self.rate));
+        let sent = self.measured.sent_rate(t).min(self.rate);
+        self.rate = (CUT * sent).max(FLOOR.min(self.rate));
         self.clamp();
     }
 

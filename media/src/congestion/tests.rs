@@ -244,7 +244,7 @@ fn silence_backs_off_and_its_end_restores() {
 fn a_longer_route_is_no_queue() {
     for kbps in [1000.0, 100e3] {
         let mut scenario = Scenario::new(path(kbps, 30.0, 300.0));
-        scenario.path.detour = Some((20.0, 0.080));
+        scenario.path.detour = Some((20.0, f64::INFINITY, 0.080));
         let call = Call::run(scenario, 1);
         let (before, after) = (mean_target(&call, 10.0, 20.0), mean_target(&call, 40.0, 60.0));
         assert!(after > 0.85 * before, "{before} {after}");

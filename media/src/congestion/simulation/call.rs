@@ -207,6 +207,12 @@ impl Call {
         self.pump(t);
     }
 
+    fn way_back(&self, t: f64) -> f64 {
+        let fullness =
+            if self.scenario.mirrored { self.path.detour(t) + self.path.queue(t) } else { 0.0 };
+        self.scenario.way_back + fullness
+    }
+
     fn tcp_send(&mut self, t: f64) {
         let Some(tcp) = &mut self.tcp else {
             return;
@@ -214,11 +220,12 @@ impl Call {
         let mut heard = Vec::new();
         while let Some(segment) = tcp.poll_send(t) {
             match self.path.send(t, SEGMENT) {
-                Fate::Arrives { at, .. } => heard.push((at + self.scenario.way_back, segment)),
+                Fate::Arrives { at, .. } => heard.push((at, segment)),
                 Fate::Lost { .. } => tcp.handle_lost(segment),
             }
         }
-        heard.into_iter().for_each(|(at, segment)| self.at(at, Event::TcpHear(segment, t)));
+        let back = self.way_back(t);
+        heard.into_iter().for_each(|(at, segment)| self.at(at + back, Event::TcpHear(segment, t)));
     }
 
     /// A captured picture becomes packets, or not: as much as the budget has room for.
@@ -343,11 +350,11 @@ impl Call {
     fn report(&mut self, t: f64) {
         let rtt = self.scenario.way_back + self.path.delay();
         if self.receiver.wants_key(t, 2.0 * rtt) {
-            self.at(t + self.scenario.way_back, Event::Key);
+            self.at(t + self.way_back(t), Event::Key);
         }
         let nacks = self.receiver.nacks(t, rtt + 0.030);
         if !nacks.is_empty() {
-            self.at(t + self.scenario.way_back, Event::Nack(nacks));
+            self.at(t + self.way_back(t), Event::Nack(nacks));
         }
         let mut fresh = std::mem::take(&mut self.receiver.fresh);
         fresh.sort_by_key(|(sequence, _)| *sequence);
@@ -364,7 +371,7 @@ impl Call {
         let report = statuses.collect();
         let deaf = self.scenario.deaf.is_some_and(|(from, to)| (from..to).contains(&t));
         if !deaf && !self.random.random_bool(self.scenario.feedback_loss) {
-            self.at(t + self.scenario.way_back, Event::Hear(report));
+            self.at(t + self.way_back(t), Event::Hear(report));
         }
     }
 

@@ -34,8 +34,8 @@ pub struct PathModel {
     pub queue: f64,
     pub jitter: Jitter,
     pub loss: Loss,
-    /// From when on how much longer the way is.
-    pub detour: Option<(f64, f64)>,
+    /// From when until when the way is longer, and by how much.
+    pub detour: Option<(f64, f64, f64)>,
 }
 
 /// What became of a packet: when it arrives, and how long it waited in the queue.
@@ -61,6 +61,12 @@ impl Path {
 
     pub fn delay(&self) -> f64 {
         self.model.delay
+    }
+
+    /// By how much longer the way is then.
+    pub fn detour(&self, t: f64) -> f64 {
+        let now = self.model.detour.filter(|(from, until, _)| (*from..*until).contains(&t));
+        now.map_or(0.0, |(.., by)| by)
     }
 
     pub fn capacity(&self, t: f64) -> f64 {
@@ -117,8 +123,7 @@ impl Path {
         if self.is_lost(t) {
             return Fate::Lost { overflow: false };
         }
-        let detour = self.model.detour.filter(|(from, _)| t >= *from).map_or(0.0, |(_, by)| by);
-        let at = through + self.model.delay + detour + self.jitter();
+        let at = through + self.model.delay + self.detour(t) + self.jitter();
         self.last_arrival = at.max(self.last_arrival);
         Fate::Arrives { at: self.last_arrival, queued }
     }

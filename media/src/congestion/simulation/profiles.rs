@@ -55,6 +55,14 @@ fn profile(name: &str) -> Scenario {
             scenario.path.capacity = vec![(0.0, WIDE), (20.0, 500e3), (40.0, WIDE)];
             scenario
         }
+        // From a cable to a slow radio link and back, at both ends.
+        "moved" => {
+            let mut scenario = plain(wide, 1.0, 300.0);
+            scenario.path.capacity = vec![(0.0, WIDE), (20.0, 500e3), (40.0, WIDE)];
+            scenario.path.detour = Some((20.0, 40.0, 0.029));
+            scenario.mirrored = true;
+            scenario
+        }
         _ => unreachable!("a profile of that name"),
     }
 }
@@ -125,6 +133,22 @@ fn a_drop_freezes_for_a_moment_and_a_rise_is_found_soon() {
         // 0.24 s of sound is in the queue before anyone can know of it.
         assert!(score.audio_bad <= 15, "{score:?}");
         assert!(score.used > 0.85, "{score:?}");
+    }
+}
+
+#[test]
+fn a_slower_and_longer_way_is_used_and_left_again() {
+    for seed in SEEDS {
+        let call = Call::run(profile("moved"), seed);
+        let (score, step) = (call.score(60.0), call.score_step(20.0, 40.0, 60.0));
+        let narrow =
+            call.log.iter().filter(|l| l.arrived.is_some() && (25.0..40.0).contains(&l.at));
+        let used = narrow.map(|l| 8 * l.bytes).sum::<usize>() as f64 / (15.0 * 500e3);
+        println!("{seed}: used {used:.2} {step:.2?} {score:.2?}");
+        assert!(step.frozen < 0.7, "{step:?}");
+        assert!(step.short_after < 0.6, "{step:?}");
+        assert!(step.risen_after < 8.0, "{step:?}");
+        assert!(used > 0.8, "{used}");
     }
 }
 

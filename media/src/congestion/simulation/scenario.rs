@@ -21,6 +21,8 @@ pub const MOST_VIDEO: f64 = 2.5e6;
 pub struct Scenario {
     pub path: PathModel,
     pub way_back: f64,
+    /// The way back is as long and as full as the way there: the other end sends as much.
+    pub mirrored: bool,
     pub feedback_interval: f64,
     pub feedback_loss: f64,
     /// No feedback comes back between these.
@@ -39,6 +41,7 @@ impl Scenario {
         Self {
             path,
             way_back,
+            mirrored: false,
             feedback_interval: 0.050,
             feedback_loss: 0.0,
             deaf: None,
