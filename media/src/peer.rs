@@ -15,6 +15,7 @@ mod late_binding;
 mod network;
 mod offer;
 mod outlet;
+mod overflow;
 mod playout_delay;
 mod sockets;
 mod sync_tap;

@@ -12,8 +12,12 @@ use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 
+use super::overflow::Overflow;
 use crate::rtp::loss_runs::LossRuns;
 use crate::stats::Counters;
+
+/// Packets of sound lost lately that an overflowing queue accounts for: a second of them.
+const FORGIVEN: usize = 50;
 
 /// Tells [`Counters::audio_loss`].
 pub(super) struct AudioLoss {
@@ -22,6 +26,7 @@ pub(super) struct AudioLoss {
     /// Id of the header extension that carries the transport-wide number.
     extension: Option<u8>,
     runs: LossRuns,
+    overflow: Overflow,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
@@ -33,6 +38,7 @@ impl AudioLoss {
             ssrc,
             extension: None,
             runs: LossRuns::default(),
+            overflow: Overflow::default(),
             read: VecDeque::new(),
             write: VecDeque::new(),
         }
@@ -47,11 +53,16 @@ impl AudioLoss {
         }
     }
 
-    fn handle_feedback(&mut self, feedback: &TransportLayerCc) {
+    fn handle_feedback(&mut self, now: Instant, feedback: &TransportLayerCc) {
         let symbols = feedback.packet_chunks.iter().flat_map(symbols);
         let arrived = symbols.map(|symbol| symbol != SymbolTypeTcc::PacketNotReceived);
         let count = usize::from(feedback.packet_status_count);
         self.runs.handle_feedback(feedback.base_sequence_number, arrived.take(count));
+        // What told congestion control of the queue has passed here before it knew.
+        let state = self.counters.sending().map(|sending| sending.state);
+        if self.overflow.handle_state(now, state, self.counters.rtt()) {
+            self.runs.forgive(FORGIVEN);
+        }
         if let Some(loss) = self.runs.loss() {
             self.counters.set_audio_loss(loss);
         }
@@ -80,7 +91,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for AudioLoss {
         if let Packet::Rtcp(packets) = &msg.message.packet {
             for packet in packets {
                 if let Some(feedback) = packet.as_any().downcast_ref::<TransportLayerCc>() {
-                    self.handle_feedback(feedback);
+                    self.handle_feedback(msg.now, feedback);
                 }
             }
         }
@@ -166,15 +177,18 @@ mod tests {
             run_length: 94,
             ..RunLengthChunk::default()
         };
-        tap.handle_feedback(&TransportLayerCc {
-            base_sequence_number: 0,
-            packet_status_count: 100,
-            packet_chunks: vec![
-                PacketStatusChunk::RunLengthChunk(run),
-                PacketStatusChunk::StatusVectorChunk(vector),
-            ],
-            ..TransportLayerCc::default()
-        });
+        tap.handle_feedback(
+            Instant::now(),
+            &TransportLayerCc {
+                base_sequence_number: 0,
+                packet_status_count: 100,
+                packet_chunks: vec![
+                    PacketStatusChunk::RunLengthChunk(run),
+                    PacketStatusChunk::StatusVectorChunk(vector),
+                ],
+                ..TransportLayerCc::default()
+            },
+        );
         assert_eq!(counters.audio_loss().map(|loss| loss.rate), Some(0.01));
     }
 }

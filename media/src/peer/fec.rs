@@ -17,6 +17,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 
+use super::overflow::Overflow;
 use crate::rtp::app_message::{AppMessage, PictureFeedback};
 use crate::rtp::fec::{FecDecoder, FecEncoder, Media, PAYLOAD_TYPE, PathLoss, Recovered, strength};
 use crate::rtp::h264_depacketize::inspect;
@@ -60,6 +61,7 @@ pub(super) struct FecSender {
     encoder: FecEncoder,
     /// Once the other end has told of losses.
     path: Option<PathLoss>,
+    overflow: Overflow,
     /// The frame under way has a part of a key frame.
     key_frame: bool,
     /// RTP timestamp of the last frame, or block of one, that was finished.
@@ -78,6 +80,7 @@ impl FecSender {
             sequence_number: rand::random::<u16>() >> 1,
             encoder: FecEncoder::new(media_ssrc),
             path: None,
+            overflow: Overflow::default(),
             key_frame: false,
             finished: 0,
             read: VecDeque::new(),
@@ -85,7 +88,9 @@ impl FecSender {
         }
     }
 
-    fn handle_rtcp(&mut self, packet: &dyn rtc::rtcp::Packet) {
+    fn handle_rtcp(&mut self, now: Instant, packet: &dyn rtc::rtcp::Packet) {
+        let state = self.counters.sending().map(|sending| sending.state);
+        let overflowing = self.overflow.handle_state(now, state, self.counters.rtt());
         let Some(message) = app_message(packet) else {
             return;
         };
@@ -93,7 +98,10 @@ impl FecSender {
         if let AppMessage::Losses { ssrc, expected, lost, runs } = message
             && ssrc == self.media_ssrc
         {
-            self.path.get_or_insert_default().handle_report(expected, lost, runs);
+            let path = self.path.get_or_insert_default();
+            if !overflowing {
+                path.handle_report(expected, lost, runs);
+            }
         } else if let Some(said) = PictureFeedback::from_message(message, self.media_ssrc) {
             self.counters.add_picture_feedback(said);
         }
@@ -144,7 +152,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for FecSender {
 
     fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Error> {
         if let Packet::Rtcp(packets) = &msg.message.packet {
-            packets.iter().for_each(|packet| self.handle_rtcp(packet.as_ref()));
+            packets.iter().for_each(|packet| self.handle_rtcp(msg.now, packet.as_ref()));
         }
         self.read.push_back(msg);
         Ok(())

@@ -64,6 +64,11 @@ impl LossRuns {
         }
     }
 
+    /// The last so many count as if they had arrived: something else than the path lost them.
+    pub fn forgive(&mut self, count: usize) {
+        self.outcomes.iter_mut().rev().take(count).for_each(|arrived| *arrived = true);
+    }
+
     /// What happened lately; `None` before there was feedback.
     pub fn loss(&self) -> Option<Loss> {
         if self.outcomes.is_empty() {
@@ -102,6 +107,15 @@ mod tests {
             runs.handle_feedback(number, [!lost(n), false]);
         }
         runs
+    }
+
+    #[test]
+    fn forgiven_losses_count_no_more() {
+        let mut runs = run(300, |n| n >= 290 || n == 150);
+        runs.forgive(20);
+        assert_eq!(runs.loss().map(|loss| loss.rate), Some(1.0 / 200.0), "the old one stays");
+        runs.forgive(usize::MAX);
+        assert_eq!(runs.loss().map(|loss| loss.rate), Some(0.0));
     }
 
     #[test]
