@@ -215,12 +215,13 @@ impl JitterBuffer {
         }
         // Where the newest packet is overdue, the sender's clock was set back.
         let newest = self.sequence.highest() == Some(index);
-        if self.is_over(index) || (self.is_overdue(timestamp) && !newest) {
+        let over = self.is_over(index) || (self.is_overdue(timestamp) && !newest);
+        if over || (self.extended > 0 && timestamp == self.next_timestamp) {
             self.stats.late += 1;
-            return;
+            self.delay.handle_missed(arrival, timestamp);
         }
-        if self.extended > 0 && timestamp == self.next_timestamp {
-            self.stats.late += 1;
+        if over {
+            return;
         }
         self.insert(index, timestamp, payload);
     }

@@ -20,6 +20,11 @@ const FORGET: f32 = 0.99;
 /// Which share of the windows shall have no late packet.
 const QUANTILE: f32 = 0.95;
 
+/// A packet that was missed weighs as much as so many windows, so that its like is in time for the
+/// next 20 s; but one that took long once does not cost more delay than this.
+const MISSED_WEIGHT: f32 = 0.15;
+const MISSED_MOST: i64 = ms(60);
+
 /// Added to the quantile for the sound card's block and a late thread.
 const RESERVE: i64 = ms(5);
 const MIN_TARGET: i64 = ms(15);
@@ -110,6 +115,12 @@ impl DelayEstimator {
         self.window_worst = Some(self.window_worst.map_or(late, |worst| worst.max(late)));
     }
 
+    /// A packet came after its turn, and something was played in its place.
+    pub fn handle_missed(&mut self, arrival: i64, timestamp: i64) {
+        let late = self.age(arrival, timestamp).min(self.target + MISSED_MOST);
+        self.weigh(late, MISSED_WEIGHT);
+    }
+
     /// Lets time pass.
     pub fn poll(&mut self, now: i64) {
         let fall = (now - self.fell_at) / FALL;
@@ -129,7 +140,10 @@ impl DelayEstimator {
     fn observe(&mut self, worst: i64) {
         // The first observations count fully, later ones less and less.
         self.observations = self.observations.saturating_add(1);
-        let weight = (1.0 - FORGET).max(1.0 / self.observations as f32);
+        self.weigh(worst, (1.0 - FORGET).max(1.0 / self.observations as f32));
+    }
+
+    fn weigh(&mut self, worst: i64, weight: f32) {
         for share in &mut self.histogram {
             *share *= 1.0 - weight;
         }

@@ -67,7 +67,7 @@ fn radio_that_repeats_and_waits_is_followed() {
             if random.random_range(0..50) == 0 { random.random_range(20.0..70.0) } else { 0.0 };
         5.0 + half_normal(&mut random, 2.0) + busy
     });
-    check("wifi", cost(wifi, 5.0), 80.0, 0.6);
+    check("wifi", cost(wifi, 5.0), 80.0, 0.1);
     // Scheduled every 10 ms, repeated in one case of ten.
     let mut random = StdRng::seed_from_u64(4);
     let lte = in_order(move |_| {
@@ -81,7 +81,7 @@ fn radio_that_repeats_and_waits_is_followed() {
 fn wide_jitter_is_followed() {
     let mut random = StdRng::seed_from_u64(5);
     let jittery = in_order(move |_| 60.0 + half_normal(&mut random, 40.0));
-    check("jittery", cost(jittery, 60.0), 150.0, 0.2);
+    check("jittery", cost(jittery, 60.0), 160.0, 0.1);
     // A queue that fills and empties, and stops now and then.
     let mut random = StdRng::seed_from_u64(6);
     let slow = in_order(move |n| {
@@ -90,7 +90,7 @@ fn wide_jitter_is_followed() {
             if random.random_range(0..100) == 0 { random.random_range(100.0..300.0) } else { 0.0 };
         100.0 + queue + half_normal(&mut random, 20.0) + stop
     });
-    check("3g", cost(slow, 100.0), 410.0, 1.0);
+    check("3g", cost(slow, 100.0), 370.0, 0.3);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn stops_of_300_ms_every_few_seconds_are_heard_rarely() {
     let spikes = in_order(move |_| {
         if random.random_range(0..150) == 0 { 300.0 } else { half_normal(&mut random, 3.0) }
     });
-    check("spikes", cost(spikes, 0.0), 330.0, 0.9);
+    check("spikes", cost(spikes, 0.0), 330.0, 0.1);
 }
 
 /// Lost packets whose copies come with the next one, on a path without jitter: the delay grows
