@@ -92,6 +92,7 @@ const GROWTH_AT_CAPACITY: f64 = 0.012;
 const LEAST_GROWTH: f64 = 6_000.0;
 const AFTER_CUT: f64 = 4.0;
 const CAPACITY_KNOWN_FOR: f64 = 30.0;
+const BEYOND_CAPACITY: f64 = 1.1;
 
 /// Beyond this multiple of what arrives, growth would prove nothing.
 const APPLICATION_LIMIT: f64 = 1.4;
@@ -408,7 +409,11 @@ impl Controller {
         // Losses are no sign that the application wants less.
         let lossy = self.measured.loss() > SOME_LOSS;
         let wanted = if lossy { arrived.max(self.measured.sent_rate(t)) } else { arrived };
-        let limit = APPLICATION_LIMIT * wanted + APPLICATION_RESERVE;
+        let mut limit = APPLICATION_LIMIT * wanted + APPLICATION_RESERVE;
+        if let Some(capacity) = self.known_capacity(t) {
+            // Beyond what was once too much only what arrives, or a probe, is a proof.
+            limit = limit.min(BEYOND_CAPACITY * capacity.max(wanted));
+        }
         let limited = self.rate >= limit;
         if !limited {
             let grown = self.rate + (self.growth(t) * self.rate).max(LEAST_GROWTH) * passed;
@@ -428,17 +433,19 @@ impl Controller {
 
     /// Less arrives than the path is known to carry, or carried when the queue came.
     fn has_spare(&self, t: f64, arrived: f64, before: f64) -> bool {
-        let known = self.capacity.filter(|(_, at)| t < at + CAPACITY_KNOWN_FOR);
-        arrived < SPARE * known.map_or(before, |(capacity, _)| capacity.max(before))
+        arrived < SPARE * self.known_capacity(t).map_or(before, |capacity| capacity.max(before))
+    }
+
+    fn known_capacity(&self, t: f64) -> Option<f64> {
+        self.capacity.filter(|(_, at)| t < at + CAPACITY_KNOWN_FOR).map(|(capacity, _)| capacity)
     }
 
     fn growth(&self, t: f64) -> f64 {
-        let near = self.capacity.filter(|(_, at)| t < at + CAPACITY_KNOWN_FOR);
-        match near {
-            Some((capacity, _)) if (0.7 * capacity..0.95 * capacity).contains(&self.rate) => {
+        match self.known_capacity(t) {
+            Some(capacity) if (0.7 * capacity..0.95 * capacity).contains(&self.rate) => {
                 GROWTH_BELOW_CAPACITY
             }
-            Some((capacity, _)) if (0.95 * capacity..1.05 * capacity).contains(&self.rate) => {
+            Some(capacity) if (0.95 * capacity..1.05 * capacity).contains(&self.rate) => {
                 GROWTH_AT_CAPACITY
             }
             _ if self.since_cut(t) < AFTER_CUT => GROWTH_AFTER_CUT,

@@ -1,9 +1,9 @@
 //! One long call between ends whose sound clocks disagree: whether memory stays flat, pictures and sound
 //! as late as they were, and whole.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::common::SOON;
@@ -19,6 +19,12 @@ const SKEWS: [&str; 2] = ["300", "-300"];
 
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// A look comes no later than this unless the machine stands still.
+const SOON_AGAIN: Duration = Duration::from_secs(2);
+
+/// A call that broke is back by then, or is over.
+const BACK_AFTER: Duration = Duration::from_secs(60);
 
 /// Between the second tenth of the call and the last one, delays may change by so much, ms;
 const LATER_MS: f64 = 15.0;
@@ -53,10 +59,19 @@ pub async fn run(
     let begin = now();
     let mut memory = [Vec::new(), Vec::new()];
     let mut tick = tokio::time::interval(LOOK_EVERY);
+    let (mut breaks, mut stopped) = (Vec::new(), Duration::ZERO);
+    let mut looked = Instant::now();
     for _ in 0..length.as_secs() / LOOK_EVERY.as_secs() {
         tick.tick().await;
+        // A machine that stood still stood still for both ends, whose call then begins anew.
+        stopped += looked.elapsed().saturating_sub(LOOK_EVERY + SOON_AGAIN);
+        looked = Instant::now();
         for (end, memory) in ends.iter_mut().zip(&mut memory) {
-            ensure!(end.is_in_call()?, "the call is over: {}", end.describe());
+            if !end.is_in_call()? {
+                let broke = now();
+                end.state("in_call", BACK_AFTER).await?;
+                breaks.push((broke - begin) / 1_000_000);
+            }
             memory.push(Usage::of_tree(end.pid())?.pss_mib * f64::from(1 << 20));
         }
     }
@@ -72,6 +87,14 @@ pub async fn run(
         println!("- {}: {what}", if holds { "holds" } else { "MISSED" });
         good &= holds;
     };
+    say(
+        breaks.is_empty(),
+        format!(
+            "broken {} times (at second {breaks:?}), the machine stood still for {:.0} s",
+            breaks.len(),
+            stopped.as_secs_f64()
+        ),
+    );
     println!("{:.0} s, sound clocks {} ppm apart", window.seconds(), 600);
     for (from, to, way) in [(0, 1, "left to right"), (1, 0, "right to left")] {
         let half = memory[to].len() / 2;

@@ -27,9 +27,6 @@ use crate::stats::Counters;
 /// A frame of more packets gets repairs on the way: one window holds no more than 64.
 const BLOCK: usize = 32;
 
-/// Frames further apart than this do not wait for each other's repairs: 0.1 s of RTP time.
-const SOON: u32 = 9_000;
-
 /// How often losses are told to one of our own, and to somebody who has not said that he is.
 const REPORT: Duration = Duration::from_millis(200);
 const RARE_REPORT: Duration = Duration::from_secs(1);
@@ -64,8 +61,6 @@ pub(super) struct FecSender {
     overflow: Overflow,
     /// The frame under way has a part of a key frame.
     key_frame: bool,
-    /// RTP timestamp of the last frame, or block of one, that was finished.
-    finished: u32,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
@@ -82,7 +77,6 @@ impl FecSender {
             path: None,
             overflow: Overflow::default(),
             key_frame: false,
-            finished: 0,
             read: VecDeque::new(),
             write: VecDeque::new(),
         }
@@ -118,13 +112,7 @@ impl FecSender {
         if !packet.header.marker && packets < BLOCK {
             return Vec::new();
         }
-        let mut strength = strength(packets, self.key_frame, &path, self.counters.rtt());
-        // Few pictures a second, or the rest of a large one: the next repairs may be long in coming.
-        let since = packet.header.timestamp.wrapping_sub(self.finished);
-        if since == 0 || since > SOON {
-            strength.every = 1;
-        }
-        self.finished = packet.header.timestamp;
+        let strength = strength(packets, self.key_frame, &path, self.counters.rtt());
         self.key_frame &= !packet.header.marker;
         let payloads = self.encoder.finish_frame(strength);
         payloads.into_iter().map(|payload| self.packet(packet.header.timestamp, payload)).collect()

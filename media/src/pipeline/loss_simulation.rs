@@ -306,7 +306,12 @@ impl Simulation {
         let now = self.begin + at as u32 * US;
         self.assembler.set_rtt(self.rtt());
         while let Some(frame) = self.assembler.poll_frame(now) {
-            let show = self.playout.handle_ready(now, frame.rtp_timestamp, Duration::ZERO);
+            let show = self.playout.handle_ready(
+                now,
+                frame.last_arrival,
+                frame.rtp_timestamp,
+                Duration::ZERO,
+            );
             let show = (show - self.begin).as_micros() as u64;
             self.shown_at = self.shown_at.max(show);
             let captured = f64::from(frame.rtp_timestamp) / 90.0;

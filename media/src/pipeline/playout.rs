@@ -30,6 +30,28 @@ const SHRINKAGE: f64 = 0.020;
 /// Never held for longer, whatever the network and the sound do. Seconds.
 const LONGEST: f64 = 0.150;
 
+/// While pictures are missing, those before them stand for at most so long each: not much more is a
+/// freeze (W3C webrtc-stats, `freezeCount`: 150 ms more than usual).
+const SLOWEST: Duration = Duration::from_millis(165);
+
+/// Stalls of such a length happen where packets are lost and sent again on a long path. Pictures held
+/// for so long, or so much longer than for jitter, are enough to slow down over them: one that is
+/// still there when the next is overdue stands for half of the time, and then nothing for the rest.
+const BRIDGED: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_millis(450);
+const BRIDGE: f64 = 0.056;
+const BRIDGE_BESIDE_JITTER: f64 = 0.015;
+
+/// Two stalls this soon after each other show that there are more to come, for as long.
+const STALLS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where stalls happen, the next picture counts as overdue so soon after its time. Not where so much
+/// time passes between two that one more wait would be seen. Seconds.
+const OVERDUE: f64 = 0.010;
+const SELDOM: f64 = 0.045;
+
+/// Beside a round trip, a repair takes about so long: until the gap is noticed, and in queues.
+const REPAIR: Duration = Duration::from_millis(40);
+
 /// A jump of the sender's clock, or a pause: the delays from before say nothing.
 const JUMP: f64 = 5.0;
 
@@ -41,14 +63,34 @@ pub struct Playout {
     delays: VecDeque<f64>,
     uneven: bool,
     hold: f64,
+    /// Smoothed time between two pictures as they were captured; 0 before there were two.
+    interval: f64,
+    captured: Option<u32>,
     last: Option<Instant>,
+    /// When the last two stalls ended.
+    stalls: [Option<Instant>; 2],
 }
 
 impl Playout {
-    /// A picture captured at `rtp_timestamp` (90 kHz) is ready; its sound asks for `sync` of
-    /// delay. Returns when to show it: `now`, or at most 150 ms later.
-    pub fn handle_ready(&mut self, now: Instant, rtp_timestamp: u32, sync: Duration) -> Instant {
-        let delay = self.delay(now, rtp_timestamp);
+    /// A picture captured at `rtp_timestamp` (90 kHz), whose last packet came at `arrived`, is ready;
+    /// its sound asks for `sync` of delay. Returns when to show it: `now`, or at most 150 ms later.
+    pub fn handle_ready(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        rtp_timestamp: u32,
+        sync: Duration,
+    ) -> Instant {
+        // Not when it was ready: what waited for another one's repair says nothing about jitter.
+        let delay = self.delay(arrived, rtp_timestamp);
+        if let Some(before) = self.captured.replace(rtp_timestamp) {
+            let interval = f64::from(rtp_timestamp.wrapping_sub(before)) / 90_000.0;
+            let weight = if self.interval > 0.0 { 0.1 } else { 1.0 };
+            // Longer is a pause.
+            if interval < 1.0 {
+                self.interval += weight * (interval - self.interval);
+            }
+        }
         if self.delays.back().is_some_and(|before| (delay - before).abs() > JUMP) {
             *self = Self::default();
             return now + sync.min(Duration::from_secs_f64(LONGEST));
@@ -67,7 +109,13 @@ impl Playout {
         };
         let spread = slow - median;
         self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
-        let wanted = if self.uneven { (held_for - fastest).min(LONGEST) } else { 0.0 };
+        let wanted = match (self.uneven, self.stalls_often(now)) {
+            (false, false) => 0.0,
+            (true, false) => held_for - fastest,
+            (false, true) => BRIDGE,
+            (true, true) => (held_for - fastest + BRIDGE_BESIDE_JITTER).max(BRIDGE),
+        };
+        let wanted = wanted.min(LONGEST);
         let passed =
             self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
         self.last = Some(now);
@@ -77,8 +125,31 @@ impl Playout {
             wanted.max(self.hold - SHRINKAGE * passed)
         };
         // What came as fast as any waits for the whole hold, what came late for the rest of it.
-        let wait = (fastest + self.hold - delay).max(sync.as_secs_f64()).clamp(0.0, LONGEST);
+        let waited = now.saturating_duration_since(arrived).as_secs_f64();
+        let wait = fastest + self.hold - delay - waited;
+        let wait = wait.max(sync.as_secs_f64()).clamp(0.0, LONGEST);
         now + Duration::from_secs_f64(wait)
+    }
+
+    /// Pictures stood still for so long until a repair came.
+    pub fn handle_stall(&mut self, now: Instant, length: Duration) {
+        if BRIDGED.contains(&length) {
+            self.stalls = [self.stalls[1], Some(now)];
+        }
+    }
+
+    /// How long after a picture the next one is overdue, where it may have been lost: then the last
+    /// one decoded is better kept until another is there.
+    pub fn overdue_after(&self, now: Instant) -> Option<Duration> {
+        let often = self.interval > 0.0 && self.interval < SELDOM && self.stalls_often(now);
+        often.then(|| Duration::from_secs_f64(self.interval + OVERDUE))
+    }
+
+    fn stalls_often(&self, now: Instant) -> bool {
+        let [Some(before), Some(last)] = self.stalls else {
+            return false;
+        };
+        last < before + STALLS_WITHIN && now < last + STALLS_WITHIN
     }
 
     /// How long the fastest pictures are held now for the sake of even motion.
@@ -91,6 +162,25 @@ impl Playout {
         let captured = f64::from(rtp_timestamp.wrapping_sub(first) as i32) / 90_000.0;
         now.saturating_duration_since(epoch).as_secs_f64() - captured
     }
+}
+
+/// What is known of a gap that keeps newer pictures from being decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// When it was noticed.
+    pub since: Instant,
+    /// How long a repair that was asked for takes.
+    pub rtt: Duration,
+}
+
+/// When the `place`-th of `count` pictures that are decoded and wait is to be shown, the one before
+/// all of them having been shown at `shown`: evenly until the gap behind them can be closed. Motion
+/// slows down where it would stand still.
+pub fn slowed(shown: Instant, gap: Gap, place: usize, count: usize) -> Instant {
+    let repaired = gap.since + gap.rtt + REPAIR;
+    let intervals = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
+    let interval = (repaired.saturating_duration_since(shown) / intervals).min(SLOWEST);
+    shown + interval * u32::try_from(place).unwrap_or(u32::MAX).min(1000)
 }
 
 #[cfg(test)]
@@ -111,7 +201,7 @@ mod tests {
             // The network keeps the order.
             last = last.max(begin + captured + Duration::from_secs_f64(delay / 1000.0));
             let timestamp = 4_294_900_000u32.wrapping_add(number as u32 * 3000);
-            let at = playout.handle_ready(last, timestamp, Duration::ZERO);
+            let at = playout.handle_ready(last, last, timestamp, Duration::ZERO);
             let at = shown.last().map_or(at, |before| at.max(*before));
             waits.push(at.saturating_duration_since(last).as_secs_f64() * 1000.0);
             shown.push(at);
@@ -128,6 +218,43 @@ mod tests {
             (sum - 6.0).abs() * sigma
         };
         (0..count).map(|_| 50.0 + normal()).collect()
+    }
+
+    #[test]
+    fn pictures_before_a_gap_stretch_over_it_and_stand_no_longer_than_a_freeze() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let gap = |rtt| Gap { since: start + ms(20), rtt: ms(rtt) };
+        let at = |gap, place| slowed(start, gap, place, 2) - start;
+        assert_eq!(at(gap(240), 1), ms(100));
+        assert_eq!(at(gap(240), 2), ms(200), "and 100 ms later the repair is there");
+        assert_eq!(at(gap(900), 2), ms(330));
+        assert_eq!(at(gap(0), 1), ms(20), "sooner than they are due: nothing changes");
+    }
+
+    #[test]
+    fn stalls_are_prepared_for_while_they_happen() {
+        let (mut playout, begin, ms) = (Playout::default(), Instant::now(), Duration::from_millis);
+        let held = |playout: &mut Playout, from: u64| {
+            for picture in 0..30 {
+                let at = from + picture * 33;
+                let at = begin + ms(at);
+                let timestamp = (at - begin).as_millis() as u32 * 90;
+                playout.handle_ready(at, at, timestamp, Duration::ZERO);
+            }
+            playout.hold()
+        };
+        playout.handle_stall(begin, ms(300));
+        assert_eq!(held(&mut playout, 0), Duration::ZERO, "once");
+        playout.handle_stall(begin + ms(1000), ms(900));
+        assert_eq!(held(&mut playout, 1000), Duration::ZERO, "too long to bridge");
+        playout.handle_stall(begin + ms(20_000), ms(300));
+        assert_eq!(held(&mut playout, 20_000), ms(56));
+        let overdue = playout.overdue_after(begin + ms(21_000)).expect("at 30 a second");
+        assert!((ms(42)..ms(44)).contains(&overdue), "{overdue:?}");
+        assert_eq!(held(&mut playout, 45_000), ms(56));
+        held(&mut playout, 50_100);
+        assert_eq!(held(&mut playout, 60_000), Duration::ZERO, "and no more since");
+        assert_eq!(playout.overdue_after(begin + ms(61_000)), None);
     }
 
     #[test]
@@ -174,16 +301,18 @@ mod tests {
         let mut playout = Playout::default();
         let now = Instant::now();
         let ms = Duration::from_millis;
-        assert_eq!(playout.handle_ready(now, 5, ms(70)), now + ms(70));
-        assert_eq!(playout.handle_ready(now + ms(33), 3005, ms(900)), now + ms(183));
+        assert_eq!(playout.handle_ready(now, now, 5, ms(70)), now + ms(70));
+        let next = now + ms(33);
+        assert_eq!(playout.handle_ready(next, next, 3005, ms(900)), now + ms(183));
         // The sender's clock jumps.
-        assert_eq!(playout.handle_ready(now + ms(66), 900_000_000, ms(0)), now + ms(66));
+        let next = now + ms(66);
+        assert_eq!(playout.handle_ready(next, next, 900_000_000, ms(0)), next);
         let mut random = StdRng::seed_from_u64(4);
         let mut at = now;
         for _ in 0..5000 {
             at += ms(random.random_range(0..100));
             let sync = ms(random.random_range(0..500));
-            let show = playout.handle_ready(at, random.random(), sync);
+            let show = playout.handle_ready(at, at, random.random(), sync);
             assert!((at..=at + ms(151)).contains(&show));
         }
     }

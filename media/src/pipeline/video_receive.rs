@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::freeze::FreezeMeter;
-use super::playout::Playout;
+use super::playout::{Gap, Playout, slowed};
 use super::recovery::{Recovery, Remedy};
 use super::{Worker, now};
 use crate::codec::Decoded;
@@ -89,6 +89,9 @@ impl VideoReceiver {
                 freezes: FreezeMeter::default(),
                 playout: Playout::default(),
                 held: VecDeque::new(),
+                shown_at: None,
+                decoded_at: None,
+                gap: None,
                 recovery: Recovery::default(),
                 pictures,
                 feedback,
@@ -114,7 +117,10 @@ impl VideoReceiver {
 }
 
 struct Held {
+    /// When it is to be shown,
     at: Instant,
+    /// and when it would be if nothing behind it were missing.
+    due: Instant,
     frame: Frame,
     key_frame: bool,
 }
@@ -129,6 +135,10 @@ struct Loop {
     playout: Playout,
     /// Decoded, and when each is to be shown.
     held: VecDeque<Held>,
+    shown_at: Option<Instant>,
+    decoded_at: Option<Instant>,
+    /// Since when something is missing behind them.
+    gap: Option<Instant>,
     recovery: Recovery,
     pictures: PictureSink,
     feedback: FeedbackSender,
@@ -172,10 +182,11 @@ impl Loop {
         if !peer_sends {
             self.freezes.pause();
         }
-        self.show_due();
+        self.slow_down();
         while let Some(frame) = self.assembler.poll_frame(now()) {
             self.decode(&frame);
         }
+        self.slow_down();
         if self.recovery.is_overdue(now()) {
             self.remedy(false);
         }
@@ -284,11 +295,39 @@ impl Loop {
         let now = now();
         let (sync, lead) =
             self.counters.sync(|sync| (sync.hold(now, unit.rtp_timestamp), sync.lead_ms()));
-        let at = self.playout.handle_ready(now, unit.rtp_timestamp, sync);
-        let at = self.held.back().map_or(at, |last| at.max(last.at));
+        let at = self.playout.handle_ready(now, unit.last_arrival, unit.rtp_timestamp, sync);
+        let at = self.held.back().map_or(at, |last| at.max(last.due));
         let held = at.saturating_duration_since(now).as_secs_f64() * 1000.0;
         self.counters.set_av_offset_ms(lead.map(|lead| lead - held));
-        self.held.push_back(Held { at, frame, key_frame: unit.key_frame });
+        self.decoded_at = Some(now);
+        self.held.push_back(Held { at, due: at, frame, key_frame: unit.key_frame });
+        self.show_due();
+    }
+
+    /// While something is missing behind them, pictures wait for longer; not once it is there.
+    fn slow_down(&mut self) {
+        let since = self.assembler.gap_since();
+        if let Some(before) = std::mem::replace(&mut self.gap, since).filter(|_| since.is_none()) {
+            self.playout.handle_stall(now(), now().saturating_duration_since(before));
+        }
+        let count = self.held.len();
+        if count == 0 {
+            return;
+        }
+        let rtt = self.counters.rtt().unwrap_or_default();
+        // One that is overdue may be missing, although nothing behind it tells so yet.
+        let overdue_at = self.decoded_at.zip(self.playout.overdue_after(now()));
+        let overdue_at = overdue_at.map(|(at, after)| at + after);
+        let since = since.or(overdue_at.filter(|at| now() >= *at));
+        for (before, held) in self.held.iter_mut().enumerate() {
+            held.at = match (since, self.shown_at) {
+                (Some(since), Some(shown)) => {
+                    held.due.max(slowed(shown, Gap { since, rtt }, before + 1, count))
+                }
+                _ if before + 1 == count => overdue_at.map_or(held.due, |at| held.due.max(at)),
+                _ => held.due,
+            };
+        }
         self.show_due();
     }
 
@@ -302,6 +341,7 @@ impl Loop {
     }
 
     fn show(&mut self, frame: Frame, key_frame: bool) {
+        self.shown_at = Some(now());
         let frozen = self.freezes.handle_shown(now());
         let (codec, size) = (self.codec, (frame.width(), frame.height()));
         self.counters.video_in(|flow| {

@@ -269,6 +269,11 @@ impl Assembler {
         self.awaiting_key
     }
 
+    /// Since when packets are missing without which nothing comes out.
+    pub fn gap_since(&self) -> Option<Instant> {
+        self.gap.map(|(_, since)| since)
+    }
+
     /// Gives the present gap up without waiting for a key frame: what follows comes out, for a
     /// decoder that tells for itself which pictures are damaged.
     pub fn skip_gap(&mut self) {

@@ -11,8 +11,6 @@ pub struct FecEncoder {
     window: VecDeque<Protected>,
     /// How many packets each of the last frames has, the newest at the end.
     frames: VecDeque<usize>,
-    /// Frames since repairs were last made.
-    unrepaired: usize,
     row: u8,
 }
 
@@ -24,7 +22,7 @@ struct Protected {
 impl FecEncoder {
     /// For the media stream `ssrc`.
     pub fn new(ssrc: u32) -> Self {
-        Self { ssrc, window: VecDeque::new(), frames: VecDeque::from([0]), unrepaired: 0, row: 0 }
+        Self { ssrc, window: VecDeque::new(), frames: VecDeque::from([0]), row: 0 }
     }
 
     /// A media packet leaves.
@@ -51,16 +49,10 @@ impl FecEncoder {
     }
 
     /// The frame, or a good part of a large one, is complete: payloads of the repair packets that
-    /// cover it and those before it, if any are due.
+    /// cover it and those before it.
     pub fn finish_frame(&mut self, strength: Strength) -> Vec<Vec<u8>> {
         self.keep(strength.frames.max(1));
-        self.unrepaired = self.unrepaired.saturating_add(1);
-        let due = self.unrepaired >= strength.every;
-        let repairs = if due { strength.repairs } else { 0 };
-        if repairs > 0 {
-            self.unrepaired = 0;
-        }
-        let made = (0..repairs).filter_map(|_| self.combine()).collect();
+        let made = (0..strength.repairs).filter_map(|_| self.combine()).collect();
         self.frames.push_back(0);
         made
     }
