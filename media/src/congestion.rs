@@ -106,9 +106,13 @@ const SOME_LOSS: f64 = 0.02;
 const FLAT_FOR: f64 = 2.0;
 const SPARE: f64 = 0.8;
 const EASE_TO_SEE: f64 = 0.1;
+const LIMITS_FROM: f64 = 0.7;
 
 /// A queue that varies by less is flat. Seconds; a multiple of the spread is added.
 const FLAT: (f64, f64) = (0.012, 0.3);
+
+/// A base of the delay so much lower than before is another path. Seconds.
+const SHORTER: f64 = 0.015;
 
 /// Pacing: multiple of the rate, below and above a rate where a queue at 1.5 times is long.
 const PACE_SLOW: f64 = 1.25;
@@ -323,6 +327,9 @@ impl Controller {
     /// Feedback arrived; `in_flight` bytes are not covered by any so far. Packets that no feedback
     /// covers are unknown, not lost, and not in flight either.
     pub fn handle_reports(&mut self, now: Instant, reports: &[PacketReport], in_flight: usize) {
+        if in_flight == 0 {
+            self.unheard_since = None;
+        }
         if reports.is_empty() {
             return;
         }
@@ -330,12 +337,20 @@ impl Controller {
         self.resume(t);
         self.heard_at = Some(t);
         let newest = reports.iter().filter(|r| r.arrival.is_some()).map(|r| r.departure).max();
-        self.unheard_since =
-            newest.map(|departure| self.seconds(departure)).filter(|_| in_flight > 0);
+        if let (Some(since), Some(newest)) = (self.unheard_since, newest) {
+            // Reports may come in another order than they left.
+            self.unheard_since = Some(since.max(self.seconds(newest)));
+        }
         if self.competing.is_some() || self.competed_at.is_some_and(|at| t < at + drain::PINNED) {
             self.measured.pin_base(t);
         }
+        let before = self.measured.base();
         self.measured.add(t, self.epoch, reports);
+        if self.measured.base() < before - SHORTER && before.is_finite() {
+            // Another path: what the old one carried says nothing.
+            self.capacity = None;
+            self.prober.hurry();
+        }
         let outcome = self.prober.handle_reports(reports, self.epoch);
         if let Some(outcome) = outcome {
             self.handle_probe(t, outcome);
@@ -396,7 +411,10 @@ impl Controller {
                     self.band = None;
                     return;
                 }
-                self.rate *= 1.0 - EASE_TO_SEE * passed;
+                // Where the application sends less than it may, less would prove nothing.
+                if arrived > LIMITS_FROM * self.rate {
+                    self.rate *= 1.0 - EASE_TO_SEE * passed;
+                }
             }
             // In the upper half of the band: ease off.
             let position = (queue - low) / (high - low);
@@ -410,12 +428,12 @@ impl Controller {
         let lossy = self.measured.loss() > SOME_LOSS;
         let wanted = if lossy { arrived.max(self.measured.sent_rate(t)) } else { arrived };
         let mut limit = APPLICATION_LIMIT * wanted + APPLICATION_RESERVE;
+        let limited = self.rate >= limit;
         if let Some(capacity) = self.known_capacity(t) {
             // Beyond what was once too much only what arrives, or a probe, is a proof.
             limit = limit.min(BEYOND_CAPACITY * capacity.max(wanted));
         }
-        let limited = self.rate >= limit;
-        if !limited {
+        if self.rate < limit {
             let grown = self.rate + (self.growth(t) * self.rate).max(LEAST_GROWTH) * passed;
             self.rate = self.rate.max(grown.min(limit));
         }

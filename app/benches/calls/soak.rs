@@ -65,7 +65,6 @@ pub async fn run(
         tick.tick().await;
         // A machine that stood still stood still for both ends, whose call then begins anew.
         stopped += looked.elapsed().saturating_sub(LOOK_EVERY + SOON_AGAIN);
-        looked = Instant::now();
         for (end, memory) in ends.iter_mut().zip(&mut memory) {
             if !end.is_in_call()? {
                 let broke = now();
@@ -74,6 +73,7 @@ pub async fn run(
             }
             memory.push(Usage::of_tree(end.pid())?.pss_mib * f64::from(1 << 20));
         }
+        looked = Instant::now();
     }
     let window = Window { begin, end: now() };
     let mut told = Vec::new();

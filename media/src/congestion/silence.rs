@@ -80,12 +80,14 @@ impl Controller {
         }
         let t = self.seconds(now);
         let rate_before = self.drain.is_none().then_some(self.rate);
+        let first = self.silence.is_none();
         let silence = self.silence.get_or_insert(Silence { since: t, rate_before, cut_at: t });
         silence.cut_at = t;
         self.loss_test = None;
         self.prober.handle_cut(t);
-        let sent = self.measured.sent_rate(t).min(self.rate);
-        self.rate = (CUT * sent).max(FLOOR.min(self.rate));
+        // What arrived before pictures waited for feedback; later ones go down from there.
+        let arrived = self.measured.acknowledged().filter(|_| first).unwrap_or(self.rate);
+        self.rate = (CUT * arrived.min(self.rate)).max(FLOOR.min(self.rate));
         self.clamp();
     }
 

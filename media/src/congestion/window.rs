@@ -30,6 +30,8 @@ const SENT_WINDOW: f64 = 0.5;
 /// Standing queues are remembered for so long.
 const QUEUES_KEPT: f64 = 4.0;
 
+const FEWEST_REPORTS: usize = 3;
+
 /// Under a queue longer than this the spread is the queue's, not the path's.
 const SPREAD_BELOW: f64 = 0.050;
 const FIRST_SPREADS: u32 = 8;
@@ -179,7 +181,8 @@ impl Measurements {
         }
     }
 
-    fn base(&self) -> f64 {
+    /// The smallest one-way delay known, clock offset included; infinite before there is one.
+    pub fn base(&self) -> f64 {
         self.bases.iter().map(|(_, base)| *base).fold(f64::INFINITY, f64::min)
     }
 
@@ -268,9 +271,12 @@ impl Measurements {
         self.standing = 0.0;
     }
 
-    /// Smallest and largest standing queue since then.
+    /// Smallest and largest standing queue since then; `None` where too few reports came to tell.
     pub fn queues_since(&self, since: f64) -> Option<(f64, f64)> {
         let queues = self.queues.iter().filter(|(at, _)| *at > since).map(|(_, queue)| *queue);
+        if queues.clone().count() < FEWEST_REPORTS {
+            return None;
+        }
         queues.fold(None, |range, queue| match range {
             None => Some((queue, queue)),
             Some((low, high)) => Some((queue.min(low), queue.max(high))),

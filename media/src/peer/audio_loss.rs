@@ -16,8 +16,8 @@ use super::overflow::Overflow;
 use crate::rtp::loss_runs::LossRuns;
 use crate::stats::Counters;
 
-/// Packets of sound lost lately that an overflowing queue accounts for: a second of them.
-const FORGIVEN: usize = 50;
+/// What happened to sound before congestion control knew of the queue: a second of it.
+const BEFORE: usize = 50;
 
 /// Tells [`Counters::audio_loss`].
 pub(super) struct AudioLoss {
@@ -27,6 +27,7 @@ pub(super) struct AudioLoss {
     extension: Option<u8>,
     runs: LossRuns,
     overflow: Overflow,
+    overflowing: bool,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
@@ -39,6 +40,7 @@ impl AudioLoss {
             extension: None,
             runs: LossRuns::default(),
             overflow: Overflow::default(),
+            overflowing: false,
             read: VecDeque::new(),
             write: VecDeque::new(),
         }
@@ -57,11 +59,14 @@ impl AudioLoss {
         let symbols = feedback.packet_chunks.iter().flat_map(symbols);
         let arrived = symbols.map(|symbol| symbol != SymbolTypeTcc::PacketNotReceived);
         let count = usize::from(feedback.packet_status_count);
-        self.runs.handle_feedback(feedback.base_sequence_number, arrived.take(count));
+        let first = feedback.base_sequence_number;
+        let told = self.runs.handle_feedback(first, arrived.take(count));
         // What told congestion control of the queue has passed here before it knew.
         let state = self.counters.sending().map(|sending| sending.state);
-        if self.overflow.handle_state(now, state, self.counters.rtt()) {
-            self.runs.forgive(FORGIVEN);
+        let overflowing = self.overflow.handle_state(now, state, self.counters.rtt());
+        let before = std::mem::replace(&mut self.overflowing, overflowing);
+        if overflowing {
+            self.runs.forget(told + if before { 0 } else { BEFORE });
         }
         if let Some(loss) = self.runs.loss() {
             self.counters.set_audio_loss(loss);

@@ -27,6 +27,9 @@ use crate::stats::Counters;
 /// A frame of more packets gets repairs on the way: one window holds no more than 64.
 const BLOCK: usize = 32;
 
+/// Frames further apart than this (45 ms at 90 kHz) are no motion that could slow down.
+const SELDOM: u32 = 4_050;
+
 /// How often losses are told to one of our own, and to somebody who has not said that he is.
 const REPORT: Duration = Duration::from_millis(200);
 const RARE_REPORT: Duration = Duration::from_secs(1);
@@ -61,6 +64,8 @@ pub(super) struct FecSender {
     overflow: Overflow,
     /// The frame under way has a part of a key frame.
     key_frame: bool,
+    /// RTP timestamp of the last frame, or block of one, that was finished.
+    finished: u32,
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
@@ -77,6 +82,7 @@ impl FecSender {
             path: None,
             overflow: Overflow::default(),
             key_frame: false,
+            finished: 0,
             read: VecDeque::new(),
             write: VecDeque::new(),
         }
@@ -112,7 +118,10 @@ impl FecSender {
         if !packet.header.marker && packets < BLOCK {
             return Vec::new();
         }
-        let strength = strength(packets, self.key_frame, &path, self.counters.rtt());
+        let since = packet.header.timestamp.wrapping_sub(self.finished);
+        self.finished = packet.header.timestamp;
+        let (seldom, rtt) = (since > SELDOM, self.counters.rtt());
+        let strength = strength(packets, self.key_frame, seldom, &path, rtt);
         self.key_frame &= !packet.header.marker;
         let payloads = self.encoder.finish_frame(strength);
         payloads.into_iter().map(|payload| self.packet(packet.header.timestamp, payload)).collect()

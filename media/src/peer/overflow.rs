@@ -8,10 +8,14 @@ use crate::congestion::State;
 /// Reports of such losses may come so much later than the queue is gone.
 const LATE: Duration = Duration::from_secs(1);
 
+/// A drain that takes longer than this is no mere queue: what is lost meanwhile counts.
+const LONGEST: Duration = Duration::from_secs(3);
+
 /// Whether losses told now are of that kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Overflow {
-    until: Option<Instant>,
+    /// Since when, and until when.
+    span: Option<(Instant, Instant)>,
 }
 
 impl Overflow {
@@ -22,10 +26,12 @@ impl Overflow {
         state: Option<State>,
         rtt: Option<Duration>,
     ) -> bool {
+        self.span = self.span.filter(|(_, until)| now < *until);
         if matches!(state, Some(State::Drain | State::Silent)) {
-            self.until = Some(now + LATE + rtt.unwrap_or_default());
+            let since = self.span.map_or(now, |(since, _)| since);
+            self.span = Some((since, now + LATE + rtt.unwrap_or_default()));
         }
-        self.until.is_some_and(|until| now < until)
+        self.span.is_some_and(|(since, _)| now < since + LONGEST)
     }
 }
 
@@ -43,5 +49,9 @@ mod tests {
         assert!(!at(0, State::Normal) && !at(1, State::Competing));
         assert!(at(100, State::Drain) && at(300, State::Silent) && at(400, State::Normal));
         assert!(at(1399, State::Normal) && !at(1400, State::Normal));
+        // A drain without an end.
+        assert!(at(5000, State::Drain) && at(6000, State::Drain) && at(7000, State::Drain));
+        assert!(!at(8000, State::Drain) && !at(9000, State::Drain) && !at(9500, State::Normal));
+        assert!(at(20_000, State::Drain));
     }
 }

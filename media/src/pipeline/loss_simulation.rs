@@ -260,7 +260,7 @@ impl Simulation {
 
     fn send_repairs(&mut self, at: u64, key: bool) {
         let packets = self.encoder.open_packets();
-        let mut strength = strength(packets, key, &self.path, Some(self.rtt()));
+        let mut strength = strength(packets, key, false, &self.path, Some(self.rtt()));
         if !self.fec {
             strength.repairs = 0;
         }

@@ -41,8 +41,10 @@ const BRIDGED: std::ops::Range<Duration> = Duration::from_millis(150)..Duration:
 const BRIDGE: f64 = 0.056;
 const BRIDGE_BESIDE_JITTER: f64 = 0.015;
 
-/// Two stalls this soon after each other show that there are more to come, for as long.
+/// Two stalls this soon after each other show that there are more to come, for as long; those that
+/// follow one another at once are of one accident, such as a rate that drops.
 const STALLS_WITHIN: Duration = Duration::from_secs(30);
+const ONE_ACCIDENT: Duration = Duration::from_secs(3);
 
 /// Where stalls happen, the next picture counts as overdue so soon after its time. Not where so much
 /// time passes between two that one more wait would be seen. Seconds.
@@ -51,6 +53,10 @@ const SELDOM: f64 = 0.045;
 
 /// Beside a round trip, a repair takes about so long: until the gap is noticed, and in queues.
 const REPAIR: Duration = Duration::from_millis(40);
+
+/// So many pictures in a row that are faster by so many seconds than any before came a shorter way: what
+/// was known of the longer one is worth nothing.
+const SHORTER: (usize, f64) = (5, 0.015);
 
 /// A jump of the sender's clock, or a pause: the delays from before say nothing.
 const JUMP: f64 = 5.0;
@@ -63,6 +69,8 @@ pub struct Playout {
     delays: VecDeque<f64>,
     uneven: bool,
     hold: f64,
+    /// Pictures in a row that were faster than all before them.
+    faster: usize,
     /// Smoothed time between two pictures as they were captured; 0 before there were two.
     interval: f64,
     captured: Option<u32>,
@@ -94,6 +102,13 @@ impl Playout {
         if self.delays.back().is_some_and(|before| (delay - before).abs() > JUMP) {
             *self = Self::default();
             return now + sync.min(Duration::from_secs_f64(LONGEST));
+        }
+        let earlier = self.delays.iter().rev().skip(self.faster).copied();
+        let faster = delay < earlier.fold(f64::INFINITY, f64::min) - SHORTER.1;
+        self.faster = if faster && !self.delays.is_empty() { self.faster + 1 } else { 0 };
+        if self.faster == SHORTER.0 {
+            self.delays.drain(..self.delays.len() + 1 - SHORTER.0);
+            (self.hold, self.faster) = (0.0, 0);
         }
         if self.delays.len() == WINDOW {
             self.delays.pop_front();
@@ -133,8 +148,9 @@ impl Playout {
 
     /// Pictures stood still for so long until a repair came.
     pub fn handle_stall(&mut self, now: Instant, length: Duration) {
-        if BRIDGED.contains(&length) {
-            self.stalls = [self.stalls[1], Some(now)];
+        let before = self.stalls[1];
+        if BRIDGED.contains(&length) && before.is_none_or(|before| now > before + ONE_ACCIDENT) {
+            self.stalls = [before, Some(now)];
         }
     }
 
@@ -157,10 +173,12 @@ impl Playout {
         Duration::from_secs_f64(self.hold)
     }
 
-    fn delay(&mut self, now: Instant, rtp_timestamp: u32) -> f64 {
-        let (epoch, first) = *self.epoch.get_or_insert((now, rtp_timestamp));
+    fn delay(&mut self, arrived: Instant, rtp_timestamp: u32) -> f64 {
+        let (epoch, first) = *self.epoch.get_or_insert((arrived, rtp_timestamp));
         let captured = f64::from(rtp_timestamp.wrapping_sub(first) as i32) / 90_000.0;
-        now.saturating_duration_since(epoch).as_secs_f64() - captured
+        // One that waited for repairs came before the first.
+        let before = epoch.saturating_duration_since(arrived).as_secs_f64();
+        arrived.saturating_duration_since(epoch).as_secs_f64() - before - captured
     }
 }
 
@@ -245,8 +263,13 @@ mod tests {
         };
         playout.handle_stall(begin, ms(300));
         assert_eq!(held(&mut playout, 0), Duration::ZERO, "once");
-        playout.handle_stall(begin + ms(1000), ms(900));
-        assert_eq!(held(&mut playout, 1000), Duration::ZERO, "too long to bridge");
+        playout.handle_stall(begin + ms(1000), ms(300));
+        playout.handle_stall(begin + ms(10_000), ms(900));
+        assert_eq!(
+            held(&mut playout, 10_000),
+            Duration::ZERO,
+            "one accident, one too long to bridge"
+        );
         playout.handle_stall(begin + ms(20_000), ms(300));
         assert_eq!(held(&mut playout, 20_000), ms(56));
         let overdue = playout.overdue_after(begin + ms(21_000)).expect("at 30 a second");
@@ -294,6 +317,16 @@ mod tests {
         let (waits, _) = play(&mut playout, begin, &delays);
         assert_eq!(playout.hold(), Duration::ZERO);
         assert_eq!(waits.last(), Some(&0.0));
+    }
+
+    #[test]
+    fn a_shorter_way_ends_the_hold_at_once() {
+        let mut delays = spread(5, 60.0, 300);
+        delays.extend(vec![2.0; 40]);
+        let (waits, _) = play(&mut Playout::default(), Instant::now(), &delays);
+        assert!(waits[280..300].iter().any(|wait| *wait > 0.0), "{:?}", &waits[280..300]);
+        // In their order, the first of them come no sooner than the last slow one.
+        assert!(waits[315..].iter().all(|wait| *wait == 0.0), "{:?}", &waits[300..]);
     }
 
     #[test]

@@ -46,9 +46,13 @@ impl LossRuns {
 
     /// Feedback about packets of all streams, numbered from `first`: whether each arrived.
     /// Packets before it that no feedback spoke of are forgotten: it was the feedback that was
-    /// lost.
-    pub fn handle_feedback(&mut self, first: u16, arrived: impl IntoIterator<Item = bool>) {
-        let mut number = first;
+    /// lost. Returns of how many of the stream's it told.
+    pub fn handle_feedback(
+        &mut self,
+        first: u16,
+        arrived: impl IntoIterator<Item = bool>,
+    ) -> usize {
+        let (mut number, mut told) = (first, 0);
         for arrived in arrived {
             while self.pending.front().is_some_and(|oldest| is_before(*oldest, number)) {
                 self.pending.pop_front();
@@ -59,14 +63,16 @@ impl LossRuns {
                     self.outcomes.pop_front();
                 }
                 self.outcomes.push_back(arrived);
+                told += 1;
             }
             number = number.wrapping_add(1);
         }
+        told
     }
 
-    /// The last so many count as if they had arrived: something else than the path lost them.
-    pub fn forgive(&mut self, count: usize) {
-        self.outcomes.iter_mut().rev().take(count).for_each(|arrived| *arrived = true);
+    /// The last so many do not count: something else than the path lost them.
+    pub fn forget(&mut self, count: usize) {
+        self.outcomes.truncate(self.outcomes.len().saturating_sub(count));
     }
 
     /// What happened lately; `None` before there was feedback.
@@ -110,12 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn forgiven_losses_count_no_more() {
+    fn forgotten_losses_count_no_more() {
         let mut runs = run(300, |n| n >= 290 || n == 150);
-        runs.forgive(20);
+        runs.forget(20);
         assert_eq!(runs.loss().map(|loss| loss.rate), Some(1.0 / 200.0), "the old one stays");
-        runs.forgive(usize::MAX);
-        assert_eq!(runs.loss().map(|loss| loss.rate), Some(0.0));
+        runs.forget(usize::MAX);
+        assert_eq!(runs.loss(), None);
     }
 
     #[test]

@@ -89,16 +89,18 @@ impl PathLoss {
     }
 }
 
-/// The protection of a frame of `packets` packets.
+/// The protection of a frame of `packets` packets; `seldom`: not one of many a second, over whose loss
+/// motion could slow down.
 pub fn strength(
     packets: usize,
     key_frame: bool,
+    seldom: bool,
     path: &PathLoss,
     rtt: Option<Duration>,
 ) -> Strength {
     let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
-    let bridged = (LONG_TRIP..BRIDGED_TRIP).contains(&rtt) && SMALL.contains(&packets);
-    if bridged && loss < 0.02 && !key_frame {
+    let bridged = (LONG_TRIP..BRIDGED_TRIP).contains(&rtt) && !seldom;
+    if bridged && SMALL.contains(&packets) && loss < 0.02 && !key_frame {
         return Strength::default();
     }
     let bursty = path.mean_run() > BURST;

@@ -153,7 +153,7 @@ fn whole_frames(seed: u64, loss: f64, run: f64, packets: u16, rtt_ms: u64, late:
                 missing.retain(|(_, lost)| *lost != found.sequence_number);
             }
         }
-        let strength = strength(usize::from(packets), false, &path, rtt);
+        let strength = strength(usize::from(packets), false, false, &path, rtt);
         for repair in encoder.finish_frame(strength) {
             if !lost(&mut random) {
                 for found in decoder.handle_repair(&repair) {
@@ -183,7 +183,7 @@ fn nearly_every_frame_is_whole_at_five_percent_and_soon_after_in_bursts() {
 fn strength_follows_the_loss_and_never_takes_more_than_half() {
     let mut path = PathLoss::default();
     let at = |path: &PathLoss, packets, ms| {
-        strength(packets, false, path, Some(Duration::from_millis(ms))).repairs
+        strength(packets, false, false, path, Some(Duration::from_millis(ms))).repairs
     };
     path.handle_report(1000, 0, 0);
     assert_eq!((at(&path, 8, 100), at(&path, 8, 600)), (0, 0), "nothing is lost");
@@ -201,7 +201,9 @@ fn strength_follows_the_loss_and_never_takes_more_than_half() {
     (0..10).for_each(|_| bursts.handle_report(1000, 10, 3));
     assert_eq!((at(&bursts, 8, 600), at(&bursts, 8, 100)), (5, 1));
     assert!(bursts.mean_run() > 3.0);
-    let small = |packets| strength(packets, false, &bursts, Some(Duration::from_millis(230)));
+    let trip = Some(Duration::from_millis(230));
+    let small = |packets| strength(packets, false, false, &bursts, trip);
+    assert_eq!(strength(3, false, true, &bursts, trip).repairs, 3, "few pictures a second");
     assert_eq!(
         (small(1), small(4)),
         (Strength::default(), Strength::default()),

@@ -21,7 +21,7 @@ const FORGET: f32 = 0.99;
 const QUANTILE: f32 = 0.95;
 
 /// A packet that was missed weighs as much as so many windows, so that its like is in time for the
-/// next 20 s; but one that took long once does not cost more delay than this.
+/// next 20 s; but one that took long once, or a run of them, costs no more delay than this.
 const MISSED_WEIGHT: f32 = 0.15;
 const MISSED_MOST: i64 = ms(60);
 
@@ -47,6 +47,8 @@ pub(super) struct DelayEstimator {
     target: i64,
     fell_at: i64,
     jitter: f64,
+    /// When a missed packet last counted.
+    missed_at: Option<i64>,
     last: Option<(i64, i64)>,
 }
 
@@ -61,6 +63,7 @@ impl DelayEstimator {
             target: FIRST_TARGET,
             fell_at: 0,
             jitter: 0.0,
+            missed_at: None,
             last: None,
         }
     }
@@ -117,8 +120,12 @@ impl DelayEstimator {
 
     /// A packet came after its turn, and something was played in its place.
     pub fn handle_missed(&mut self, arrival: i64, timestamp: i64) {
-        let late = self.age(arrival, timestamp).min(self.target + MISSED_MOST);
-        self.weigh(late, MISSED_WEIGHT);
+        let late = self.age(arrival, timestamp);
+        if late > MAX_TARGET || self.missed_at.is_some_and(|at| arrival < at + WINDOW) {
+            return; // nothing that waiting could help, or of the run that counted
+        }
+        self.missed_at = Some(arrival);
+        self.weigh(late.min(self.target + MISSED_MOST), MISSED_WEIGHT);
     }
 
     /// Lets time pass.
