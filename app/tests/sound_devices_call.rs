@@ -33,8 +33,9 @@ async fn what_is_said_into_the_microphone_comes_out_of_the_other_speaker() -> Re
     bob.args(["call", "tea", "--headless", "--server", &server.url, "--stats", "-"]);
     bob.args(["--video-source", "none", "--audio-source", "none", "--audio-sink", "speaker"]);
     let mut bob = Process::start(bob, "Bob")?;
-    let listening = |line: &Value| line.pointer("/audio_in/buffer_ms").and_then(Value::as_f64);
-    bob.stats("a filled buffer", UP, |line| listening(line).filter(|ms| *ms > 0.0)).await?;
+    // Nothing is said yet: next to nothing is sent, and nothing waits in the buffer.
+    let arrives = |line: &Value| line.pointer("/audio_in/kbps").and_then(Value::as_f64);
+    bob.stats("sound", UP, |line| arrives(line).filter(|kbps| *kbps > 0.0)).await?;
     let recording = scene.path("heard.wav");
     let recorder = pulse.record("spk.monitor", recording.clone())?;
     let mut player = pulse.play("micfeed", scene.path("speech.wav"))?;
