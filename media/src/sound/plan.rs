@@ -61,7 +61,7 @@ const RED_NEEDS: Bitrate = Bitrate::from_kbps(80);
 
 /// Headers of 50 packets a second are an eighth of such a link: three frames share a packet, and
 /// pauses are not sent.
-const LONG_PACKETS_BELOW: Bitrate = Bitrate::from_kbps(220);
+const LONG_PACKETS_BELOW: Bitrate = Bitrate::from_kbps(190);
 
 /// Back up needs so much more than the threshold.
 const MARGIN: f64 = 1.3;
