@@ -145,7 +145,8 @@ fn a_slower_and_longer_way_is_used_and_left_again() {
             call.log.iter().filter(|l| l.arrived.is_some() && (25.0..40.0).contains(&l.at));
         let used = narrow.map(|l| 8 * l.bytes).sum::<usize>() as f64 / (15.0 * 500e3);
         println!("{seed}: used {used:.2} {step:.2?} {score:.2?}");
-        assert!(step.frozen < 0.7, "{step:?}");
+        // 0.6 s where pictures go on until feedback has come through both queues.
+        assert!(step.frozen < 0.5, "{step:?}");
         assert!(step.short_after < 0.6, "{step:?}");
         assert!(step.risen_after < 8.0, "{step:?}");
         assert!(used > 0.8, "{used}");
