@@ -1,6 +1,7 @@
 //! The sending side between numbering and the wire: congestion controller, pacer, repairs and
 //! history put together. Pure; the stack's part is in `peer/interceptors/sender.rs`.
 
+mod ahead;
 mod shares;
 
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use super::repeat::Repeater;
 use super::send_history::{SendHistory, Status};
 use crate::congestion::{Controller, Limits, State};
 use crate::units::Bitrate;
+use ahead::Ahead;
 use shares::Shares;
 
 /// Repairs that wait; more are not taken from a peer that asks, it asks again.
@@ -34,6 +36,8 @@ pub enum Kind {
     First,
     /// The other end lacks it.
     Repair,
+    /// The other end may come to lack it.
+    Ahead,
     /// To probe the path.
     Padding,
 }
@@ -78,9 +82,12 @@ pub struct Sender<P> {
     controller: Controller,
     pacer: Pacer<Waiting<P>>,
     repeater: Repeater<Outgoing<P>>,
+    ahead: Ahead<Outgoing<P>>,
     history: SendHistory,
     shares: Shares,
     agreed: Agreed,
+    /// The other end restores what is lost from repairs of another kind.
+    has_fec: bool,
     flushes: u32,
     flush: bool,
     /// A lower limit from elsewhere (the circuit breaker).
@@ -96,9 +103,11 @@ impl<P: Clone> Sender<P> {
             controller: Controller::new(now, limits),
             pacer: Pacer::new(now),
             repeater: Repeater::new(now),
+            ahead: Ahead::new(now),
             history: SendHistory::new(),
             shares: Shares::new(now),
             agreed: Agreed::default(),
+            has_fec: false,
             flushes: 0,
             flush: false,
             limit: None,
@@ -109,6 +118,12 @@ impl<P: Clone> Sender<P> {
     /// What the other end agreed to.
     pub fn set_agreed(&mut self, agreed: Agreed) {
         self.agreed = agreed;
+    }
+
+    /// Whether the other end takes forward error correction: packets sent twice are for those that
+    /// do not.
+    pub fn set_has_fec(&mut self, has_fec: bool) {
+        self.has_fec = has_fec;
     }
 
     /// Never more than this; `None`: as the congestion controller says.
@@ -165,10 +180,16 @@ impl<P: Clone> Sender<P> {
             self.flushes = self.flushes.wrapping_add(1);
             self.flush = true;
             self.repeater.clear();
+            self.ahead.clear();
             self.pacer.clear_repairs(|waiting| waiting.kind == Kind::First);
         }
         if self.controller.probes_cancelled() {
             self.pacer.cancel_probe();
+        }
+        if self.has_fec || !self.agreed.rtx || self.controller.state() != State::Normal {
+            self.ahead.stop();
+        } else {
+            self.ahead.handle_path(self.controller.loss(), self.controller.rtt());
         }
     }
 
@@ -177,6 +198,13 @@ impl<P: Clone> Sender<P> {
         if self.agreed.feedback && self.pacer.backlog() > 0 {
             // With the first picture there is something to probe with.
             self.controller.start_probing(now);
+        }
+        while let Some(mut outgoing) = self.ahead.poll(now) {
+            outgoing.class = Class::Repair;
+            outgoing.bytes += RTX_BYTES;
+            let bytes = outgoing.bytes;
+            let waiting = Waiting { outgoing, kind: Kind::Ahead, flushes: self.flushes };
+            self.pacer.push(Class::Repair, waiting, bytes);
         }
         loop {
             if !self.pacer.is_probing()
@@ -212,11 +240,16 @@ impl<P: Clone> Sender<P> {
         probe: Option<u32>,
     ) -> Sent<P> {
         let Waiting { outgoing, kind, flushes } = waiting;
-        self.shares.add(now, class, outgoing.bytes, outgoing.overhead);
+        if kind != Kind::Ahead {
+            // Those take only what nobody else uses.
+            self.shares.add(now, class, outgoing.bytes, outgoing.overhead);
+        }
+        self.ahead.handle_sent(now, outgoing.bytes, self.target());
         if let (Some(number), Kind::First) = (outgoing.number, kind)
             && flushes == self.flushes
         {
             self.repeater.add(now, number, outgoing.clone(), outgoing.bytes);
+            self.ahead.add(now, outgoing.bytes, || outgoing.clone());
         }
         let number = outgoing.numbered.then(|| self.record(now, outgoing.bytes, probe, kind));
         Sent { packet: outgoing.packet, kind, number }
@@ -241,7 +274,7 @@ impl<P: Clone> Sender<P> {
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let paced = self.pacer.poll_timeout(now, self.allowance(now));
         let silent = self.controller.poll_timeout(self.in_flight());
-        paced.into_iter().chain(silent).min()
+        paced.into_iter().chain(silent).chain(self.ahead.poll_timeout()).min()
     }
 
     /// Lowers the rate where feedback stopped.
@@ -263,7 +296,7 @@ impl<P: Clone> Sender<P> {
 
     /// What of it is left for pictures: without sound, repairs, and the headers of pictures.
     pub fn video_budget(&self) -> Bitrate {
-        self.shares.video(self.target())
+        self.ahead.leave_room(self.shares.video(self.target()))
     }
 
     /// Whether a picture encoded now would leave soon.

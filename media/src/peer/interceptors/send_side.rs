@@ -123,6 +123,7 @@ impl SendSide {
     fn pump(&mut self, now: Instant) {
         self.now = now;
         self.sender.set_upstream(self.flow.upstream());
+        self.sender.set_has_fec(self.counters.peer_is_ours());
         let verdict = self.breaker.verdict(now);
         self.sender.set_limit(match verdict {
             Verdict::Limited(limit) => Some(limit),
@@ -149,8 +150,8 @@ impl SendSide {
         let stream = self.streams.get(&sent.packet.header.ssrc);
         let rtx = stream.and_then(|stream| stream.rtx);
         let mut packet = match (sent.kind, rtx) {
-            (Kind::First, _) | (Kind::Repair | Kind::Padding, None) => sent.packet,
-            (Kind::Repair | Kind::Padding, Some((ssrc, payload_type))) => {
+            (Kind::First, _) | (_, None) => sent.packet,
+            (_, Some((ssrc, payload_type))) => {
                 let number = self.rtx_sequence_number;
                 self.rtx_sequence_number = number.wrapping_add(1);
                 retransmission(&sent.packet, ssrc, payload_type, number)

@@ -130,3 +130,44 @@ fn whatever_the_peer_says_sound_leaves_at_once_and_memory_is_bounded() {
         _ = (sender.take_flush(), sender.video_budget(), sender.may_encode(now), sender.queue());
     }
 }
+
+/// Two minutes over a path of 100 ms that loses every twentieth packet: the share of packets that left
+/// a second time without being asked for.
+fn repeated_ahead(has_fec: bool, rtx: bool) -> f64 {
+    let (mut sender, begin) = sender(true);
+    sender.set_agreed(Agreed { feedback: true, rtx });
+    sender.set_has_fec(has_fec);
+    let mut on_the_way: std::collections::VecDeque<(Instant, u16)> = Default::default();
+    let (mut first, mut ahead, mut number) = (0, 0, 0);
+    for ms in 0..120_000 {
+        let now = begin + ms * MS;
+        if ms % 33 == 0 {
+            let video_rate = sender.video_budget().bps().min(1_500_000);
+            for _ in 0..(video_rate / 30 / 8_000).max(1) {
+                sender.push(video(number, 1000));
+                number = number.wrapping_add(1);
+            }
+        }
+        while let Some(sent) = sender.poll(now) {
+            first += i32::from(sent.kind == Kind::First && ms > 60_000);
+            ahead += i32::from(sent.kind == Kind::Ahead && ms > 60_000);
+            on_the_way.extend(sent.number.map(|number| (now + 100 * MS, number)));
+        }
+        while let Some((at, number)) = on_the_way.front().copied().filter(|(at, _)| now >= *at) {
+            on_the_way.pop_front();
+            let arrived = at.duration_since(begin) + Duration::from_secs(9);
+            let status = if number % 20 == 7 { Status::Lost } else { Status::Arrived(arrived) };
+            sender.handle_feedback(now, number, [status]);
+        }
+        sender.handle_timeout(now);
+    }
+    f64::from(ahead) / f64::from(first)
+}
+
+#[test]
+fn towards_a_browser_with_losses_most_packets_leave_twice() {
+    let share = repeated_ahead(false, true);
+    assert!((0.8..=1.0).contains(&share), "{share}");
+    assert_eq!(repeated_ahead(true, true), 0.0, "one of our own restores them");
+    assert_eq!(repeated_ahead(false, false), 0.0, "a packet sent twice would be an attack's");
+}
