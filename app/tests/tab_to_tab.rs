@@ -94,6 +94,27 @@ async fn the_page_goes_from_the_lobby_into_the_call() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_never_showed_a_picture_is_heard() -> Result<()> {
+    let stage = Stage::set().await?;
+    let mut tabs = Vec::new();
+    for state in ["waiting", "connected"] {
+        let tab = stage.chromium.open(&format!("{}/room/tea", stage.server.url)).await?;
+        tab.until("a preview", "document.getElementById('preview').videoWidth > 0", SOON).await?;
+        tab.click("lobbyCamera").await?;
+        tab.until("no camera", "!document.getElementById('preview').srcObject", SOON).await?;
+        tab.click("join").await?;
+        tab.state(state, SOON).await?;
+        tabs.push(tab);
+    }
+    for tab in &tabs {
+        tab.hears_sound(SOON).await?;
+        let pictures = tab.eval("document.getElementById('remoteVideo').videoWidth").await?;
+        ensure!(pictures == json!(0), "there was a picture");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_one_who_offers_reloads_and_is_back() -> Result<()> {
     let stage = Stage::set().await?;
     let (first, second) = stage.pair("tea").await?;

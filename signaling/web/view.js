@@ -48,15 +48,15 @@ export class CallView {
     $('rejoin').addEventListener('click', on.rejoin);
     $('toLobby').addEventListener('click', on.lobby);
     $('copy').addEventListener('click', () => this.#copy());
-    $('play').addEventListener('click', () => this.#play(true));
+    $('play').addEventListener('click', () => this.#play());
     const remote = $('remoteVideo');
     for (const event of ['loadeddata', 'resize', 'emptied', 'playing']) remote.addEventListener(event, () => this.render());
-    for (const event of ['pointerdown', 'keydown']) $('call').addEventListener(event, () => this.#blocked && this.#play(true));
+    for (const event of ['pointerdown', 'keydown']) $('call').addEventListener(event, () => this.#blocked && this.#play());
     for (const event of ['pointermove', 'pointerdown', 'keydown', 'focusin']) $('call').addEventListener(event, () => this.#stir());
     addEventListener('resize', () => this.render());
     sources.addEventListener('change', () => {
       // A page that captures may play: what was refused before the camera opened is allowed now.
-      if (this.#blocked && (sources.tracks.audio || sources.tracks.video)) this.#play(false);
+      if (this.#blocked && (sources.tracks.audio || sources.tracks.video)) this.#play();
       this.render();
     });
   }
@@ -69,7 +69,7 @@ export class CallView {
     $('link').value = `${location.origin}/room/${encodeURIComponent(call.room)}${fragment()}`;
     document.title = `${call.room} · Visavis`;
     const speaker = stored('speaker');
-    if (speaker) $('remoteVideo').setSinkId?.(speaker).catch(() => {}); // unplugged since: the default plays
+    if (speaker) $('remoteSound').setSinkId?.(speaker).catch(() => {}); // unplugged since: the default plays
     this.#clockTimer = setInterval(() => this.#clock(), 1000);
     this.render();
     $('call').focus({ preventScroll: true });
@@ -81,6 +81,7 @@ export class CallView {
     this.#call = null;
     $('call').hidden = true;
     $('remoteVideo').srcObject = null;
+    $('remoteSound').srcObject = null;
     $('localVideo').srcObject = null;
   }
 
@@ -122,10 +123,11 @@ export class CallView {
     const tracks = call.remote.getTracks().length;
     if (tracks > 0 && video.srcObject !== call.remote) {
       video.srcObject = call.remote;
-      this.#play(false);
+      $('remoteSound').srcObject = call.remote;
+      this.#play();
     } else if (tracks === 0 && video.srcObject) {
       video.srcObject = null;
-      video.muted = false;
+      $('remoteSound').srcObject = null;
       this.#blocked = false;
     }
     const picture = paired && call.peerMedia.video && !call.peerPaused && video.videoWidth > 0;
@@ -150,20 +152,17 @@ export class CallView {
     setButton($('cameraToggle'), 'camera', wanted.video && (tracks.video !== null || this.#sources.asking));
   }
 
-  /** Without a touch some browsers play no sound: the picture then runs silently beside a button. */
-  async #play(byHand) {
-    const video = $('remoteVideo');
-    video.muted = false;
-    this.#blocked = false; // a refusal comes at once, a yes only with the first picture or sound
+  /**
+   * A muted picture plays everywhere; sound not without a touch in some browsers, hence the button. It has an element of its
+   * own, since an element with a video track stays silent until the first picture, which may never come.
+   */
+  async #play() {
+    this.#blocked = false; // a refusal comes at once, a yes only with the first sound
     try {
-      await video.play();
+      await $('remoteSound').play();
     } catch (error) {
-      if (error.name !== 'NotAllowedError') return; // replaced by a newer picture
+      if (error.name !== 'NotAllowedError') return; // replaced by a newer one
       this.#blocked = true;
-      if (!byHand) {
-        video.muted = true;
-        await video.play().catch(() => {});
-      }
     }
     this.render();
   }
