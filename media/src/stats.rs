@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::loss_runs::Loss;
-use crate::sync::Sync;
+use crate::sync::{CaptureClocks, Sync};
 use crate::units::Bitrate;
 use crate::video_codec::VideoCodec;
 pub use sending::Sending;
@@ -40,6 +40,7 @@ pub struct Counters {
     /// Gauge: what congestion control allows.
     sending: Mutex<Option<Sending>>,
     sync: Mutex<Sync>,
+    capture: Mutex<CaptureClocks>,
     /// Gauge: how far pictures are shown ahead of their sound.
     av_offset_ms: Mutex<Option<f64>>,
     detail: Mutex<Detail>,
@@ -191,6 +192,11 @@ impl Counters {
     /// The two streams' common time line.
     pub(crate) fn sync<R>(&self, act: impl FnOnce(&mut Sync) -> R) -> R {
         act(&mut self.sync.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When what is sent was captured.
+    pub(crate) fn capture<R>(&self, act: impl FnOnce(&mut CaptureClocks) -> R) -> R {
+        act(&mut self.capture.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How far, in milliseconds, the newest picture was shown ahead of its sound, if known.

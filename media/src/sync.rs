@@ -20,6 +20,54 @@ const SLEW: f64 = 0.020;
 /// Sound that stopped keeps nothing back.
 const STALE: Duration = Duration::from_secs(2);
 
+/// One of the two streams of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
+
+impl Stream {
+    fn clock_rate(self) -> f64 {
+        match self {
+            Self::Audio => 48_000.0,
+            Self::Video => 90_000.0,
+        }
+    }
+}
+
+/// When what is sent was captured, for our sender reports (RFC 3550 section 6.4.1: the RTP timestamp
+/// belongs to the moment of the report). By when packets leave, a block of sound and the time a
+/// picture is encoded would count as if they were nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CaptureClocks {
+    audio: Option<(Instant, u32)>,
+    video: Option<(Instant, u32)>,
+}
+
+impl CaptureClocks {
+    /// What has this timestamp was captured, or begins, at `at`.
+    pub fn handle_captured(&mut self, stream: Stream, at: Instant, rtp_timestamp: u32) {
+        let clock = match stream {
+            Stream::Audio => &mut self.audio,
+            Stream::Video => &mut self.video,
+        };
+        *clock = Some((at, rtp_timestamp));
+    }
+
+    /// The timestamp of what is captured at `now`. `None` before anything was.
+    pub fn rtp_timestamp(&self, stream: Stream, now: Instant) -> Option<u32> {
+        let (at, timestamp) = match stream {
+            Stream::Audio => self.audio,
+            Stream::Video => self.video,
+        }?;
+        let passed = now.saturating_duration_since(at).as_secs_f64();
+        Some(timestamp.wrapping_add((passed * stream.clock_rate()) as u64 as u32))
+    }
+}
+
 /// Tells when, by the sender's clock, something with an RTP timestamp was captured.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamClock {
@@ -85,8 +133,8 @@ impl Sync {
         self.video.handle_sender_report(report);
     }
 
-    /// Sound with this timestamp leaves the speaker at `now` (or will: any delay behind the
-    /// jitter buffer belongs added to `now`).
+    /// Sound that begins with this timestamp leaves the speaker at `now` (or will: any delay behind
+    /// the jitter buffer belongs added to `now`).
     pub fn handle_audio_played(&mut self, now: Instant, rtp_timestamp: u32) {
         if let Some(captured) = self.audio.capture_time(rtp_timestamp) {
             self.sound_delay = Some((self.seconds(now) - captured, now));
@@ -129,6 +177,19 @@ impl Default for Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_tells_what_is_captured_when_it_is_made() {
+        let (mut clocks, at) = (CaptureClocks::default(), Instant::now());
+        assert_eq!(clocks.rtp_timestamp(Stream::Audio, at), None);
+        clocks.handle_captured(Stream::Audio, at, u32::MAX - 479);
+        clocks.handle_captured(Stream::Video, at, 1000);
+        let later = |ms| at + Duration::from_millis(ms);
+        assert_eq!(clocks.rtp_timestamp(Stream::Audio, later(20)), Some(480));
+        assert_eq!(clocks.rtp_timestamp(Stream::Video, later(500)), Some(46_000));
+        let days = clocks.rtp_timestamp(Stream::Video, later(5 * 86_400_000));
+        assert_eq!(days, Some((1000 + 5 * 86_400 * 90_000_u64) as u32));
+    }
 
     const NTP: u64 = 0xe8_00_00_00 << 32;
 

@@ -259,9 +259,10 @@ async fn sounds(args: &Args, stage: &Stage) -> Result<()> {
                     Err(error) => eprintln!("round {round}, {kind:?}: FAILED: {error:#}"),
                 }
             }
-            let (to_file, apart) = sound::testcard(&lab()?, stage, seconds, warmup).await?;
-            figures.to_file.extend(to_file);
-            figures.apart.extend(apart);
+            let of_cards = sound::testcard(&lab()?, stage, seconds, warmup).await?;
+            figures.to_file.extend(of_cards.to_file);
+            figures.apart.extend(of_cards.apart);
+            figures.told.extend(of_cards.told);
         }
         print!("{}", figures.markdown(network.name));
     }

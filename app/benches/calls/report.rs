@@ -67,11 +67,12 @@ pub fn lines(call: &Measured) -> impl Iterator<Item = String> {
         }
         let _ = write!(
             line,
-            " {}x{}, {:.0} kbit/s, own count of freezes {}, {}; others {:.2} cores",
+            " {}x{}, {:.0} kbit/s, own count of freezes {}, sound later by {} ms, {}; others {:.2} cores",
             figures.width,
             figures.height,
             figures.kbps,
             shown(figures.own_freezes, 0),
+            shown(figures.own_lead_ms, 0),
             figures.codec,
             call.others_cores
         );
@@ -213,6 +214,7 @@ fn middle(figures: &[&Figures]) -> Option<Figures> {
         delays: Vec::new(),
         window: newest.window,
         own_freezes: of(|f| f.own_freezes),
+        own_lead_ms: of(|f| f.own_lead_ms),
         codec: newest.codec.clone(),
     })
 }

@@ -36,6 +36,8 @@ pub struct Report {
     pub ours: Vec<f64>,
     pub to_file: Vec<f64>,
     pub apart: Vec<f64>,
+    /// The same as the end itself has it.
+    pub told: Vec<f64>,
 }
 
 impl Report {
@@ -47,8 +49,9 @@ impl Report {
             ("Visavis, microphone to speaker", &mut self.ours),
             ("Visavis, testcard to file", &mut self.to_file),
             ("Visavis, sound after its picture", &mut self.apart),
+            ("the same by its own account", &mut self.told),
         ];
-        let mut middles = [None; 4];
+        let mut middles = [None; 5];
         for ((name, values), middle) in lists.into_iter().zip(&mut middles) {
             values.sort_by(f64::total_cmp);
             *middle = quantile(values, 0.5);
@@ -56,7 +59,7 @@ impl Report {
             let p95 = shown(quantile(values, 0.95));
             let _ = writeln!(text, "| {name} | {} | {p95} | {} |", shown(*middle), values.len());
         }
-        let [chromium, ours, to_file, apart] = middles;
+        let [chromium, ours, to_file, apart, _] = middles;
         text.push('\n');
         let mut say = |holds: Option<bool>, what: &str| {
             let word = if holds == Some(true) { "holds" } else { "MISSED" };
@@ -104,13 +107,13 @@ pub async fn mouth_to_ear(
     Ok(delays)
 }
 
-/// Of our own ends with testcards: delays of the sound, and how much later than the picture it came, milliseconds.
+/// Of our own ends with testcards: delays of the sound, and how much later than the picture it came.
 pub async fn testcard(
     lab: &NetLab,
     stage: &Stage,
     seconds: u64,
     warmup: Duration,
-) -> Result<(Vec<f64>, Vec<f64>)> {
+) -> Result<Report> {
     let server = Server::start(&lab.left, stage).await?;
     let folder = tempfile::tempdir()?;
     let recording = folder.path().join("heard.wav");
@@ -138,12 +141,12 @@ pub async fn testcard(
     let heard: Vec<Us> = heard.into_iter().filter(|at| window.holds(*at)).collect();
     let said: Vec<Us> =
         (begin / 1_000_000..=end / 1_000_000).map(|second| second * 1_000_000).collect();
-    let mut sound = Vec::new();
-    let mut apart = Vec::new();
+    let mut report =
+        Report { told: received.own_lead_ms.into_iter().collect(), ..Report::default() };
     let pictures = delays(&sent.captured, &received.shown, Duration::MAX);
     for said in said {
         let Some(late) = matched(&[said], &heard).first().copied() else { continue };
-        sound.push(late);
+        report.to_file.push(late);
         // The pictures captured around then.
         let mut near: Vec<f64> = pictures
             .iter()
@@ -154,10 +157,10 @@ pub async fn testcard(
             .map(|(_, delay)| delay)
             .collect();
         near.sort_by(f64::total_cmp);
-        apart.extend(quantile(&near, 0.5).map(|picture| late - picture));
+        report.apart.extend(quantile(&near, 0.5).map(|picture| late - picture));
     }
-    ensure!(!sound.is_empty(), "no burst was heard");
-    Ok((sound, apart))
+    ensure!(!report.to_file.is_empty(), "no burst was heard");
+    Ok(report)
 }
 
 /// For each burst said the delay of the first heard after it, if it is soon enough; milliseconds.

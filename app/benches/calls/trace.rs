@@ -29,6 +29,8 @@ pub struct Trace {
     pub pss_mib: f64,
     /// As the end itself counts, for comparison.
     pub own_freezes: Option<f64>,
+    /// How much later than its picture sound comes, as the end itself has it, ms.
+    pub own_lead_ms: Option<f64>,
     pub codec: String,
 }
 
@@ -98,6 +100,8 @@ pub struct Figures {
     pub delays: Delays,
     pub window: Window,
     pub own_freezes: Option<f64>,
+    /// How much later than its picture sound comes, as the end itself has it, ms.
+    pub own_lead_ms: Option<f64>,
     pub codec: String,
 }
 
@@ -174,6 +178,7 @@ pub fn figures(sender: &Trace, receiver: &Trace, window: Window, period: Duratio
         delays: within,
         window,
         own_freezes: receiver.own_freezes,
+        own_lead_ms: receiver.own_lead_ms,
         codec: receiver.codec.clone(),
         ..Figures::default()
     };

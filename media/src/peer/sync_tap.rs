@@ -1,5 +1,5 @@
-//! Reads what lip sync needs as it passes: sender reports of both streams, and when sound
-//! arrives.
+//! Lip sync's part in the chain: reads the other end's sender reports as they pass, and makes ours
+//! tell when sound and pictures were captured, where the stock ones tell when they left.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,35 +12,23 @@ use rtc::shared::error::Error;
 
 use crate::rtp::feedback::SenderReport;
 use crate::stats::Counters;
+use crate::sync::Stream;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Audio,
-    Video,
-}
-
-/// Changes nothing.
+/// Changes our sender reports, and nothing else.
 pub(super) struct SyncTap {
     counters: Arc<Counters>,
-    kinds: HashMap<u32, Kind>,
+    /// Of the other end, by SSRC.
+    remote: HashMap<u32, Stream>,
+    local: [(u32, Stream); 2],
     read: VecDeque<TaggedPacket>,
     write: VecDeque<TaggedPacket>,
 }
 
 impl SyncTap {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
-        let (kinds, read, write) = (HashMap::new(), VecDeque::new(), VecDeque::new());
-        Self { counters, kinds, read, write }
-    }
-
-    fn handle_rtp(&self, now: Instant, packet: &rtc::rtp::Packet) {
-        if self.kinds.get(&packet.header.ssrc) == Some(&Kind::Audio) {
-            // It will be heard when what is buffered before it was played.
-            let mut buffer = None;
-            self.counters.audio_in(|flow| buffer = flow.buffer);
-            let heard = now + buffer.unwrap_or_default();
-            self.counters.sync(|sync| sync.handle_audio_played(heard, packet.header.timestamp));
-        }
+    pub(super) fn new(counters: Arc<Counters>, video_ssrc: u32, audio_ssrc: u32) -> Self {
+        let local = [(video_ssrc, Stream::Video), (audio_ssrc, Stream::Audio)];
+        let (remote, read, write) = (HashMap::new(), VecDeque::new(), VecDeque::new());
+        Self { counters, remote, local, read, write }
     }
 
     fn handle_rtcp(&self, packet: &dyn rtc::rtcp::Packet) {
@@ -52,11 +40,23 @@ impl SyncTap {
             ntp: report.ntp_time,
             rtp_timestamp: report.rtp_time,
         };
-        match self.kinds.get(&report.ssrc) {
-            Some(Kind::Audio) => self.counters.sync(|sync| sync.handle_audio_report(ours)),
-            Some(Kind::Video) => self.counters.sync(|sync| sync.handle_video_report(ours)),
+        match self.remote.get(&report.ssrc) {
+            Some(Stream::Audio) => self.counters.sync(|sync| sync.handle_audio_report(ours)),
+            Some(Stream::Video) => self.counters.sync(|sync| sync.handle_video_report(ours)),
             None => {}
         }
+    }
+
+    /// Our own report as it is to be, if it has to be another.
+    fn corrected(
+        &self,
+        now: Instant,
+        packet: &dyn rtc::rtcp::Packet,
+    ) -> Option<Box<dyn rtc::rtcp::Packet>> {
+        let report = packet.as_any().downcast_ref::<RtcpSenderReport>()?;
+        let (_, stream) = *self.local.iter().find(|(ssrc, _)| *ssrc == report.ssrc)?;
+        let rtp_time = self.counters.capture(|clocks| clocks.rtp_timestamp(stream, now))?;
+        Some(Box::new(RtcpSenderReport { rtp_time, ..report.clone() }))
     }
 }
 
@@ -68,12 +68,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for SyncTap {
     type Time = Instant;
 
     fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Error> {
-        match &msg.message.packet {
-            Packet::Rtp(packet) => self.handle_rtp(msg.now, packet),
-            Packet::Rtcp(packets) => {
-                packets.iter().for_each(|packet| self.handle_rtcp(packet.as_ref()));
-            }
-            _ => {}
+        if let Packet::Rtcp(packets) = &msg.message.packet {
+            packets.iter().for_each(|packet| self.handle_rtcp(packet.as_ref()));
         }
         self.read.push_back(msg);
         Ok(())
@@ -83,7 +79,14 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for SyncTap {
         self.read.pop_front()
     }
 
-    fn handle_write(&mut self, msg: TaggedPacket) -> Result<(), Error> {
+    fn handle_write(&mut self, mut msg: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &mut msg.message.packet {
+            for packet in packets {
+                if let Some(corrected) = self.corrected(msg.now, packet.as_ref()) {
+                    *packet = corrected;
+                }
+            }
+        }
         self.write.push_back(msg);
         Ok(())
     }
@@ -100,10 +103,10 @@ impl Interceptor for SyncTap {
     fn bind_remote_stream(&mut self, info: &StreamInfo) {
         // RTX streams are bound too, but nobody sends reports about them.
         let audio = info.mime_type.to_ascii_lowercase().starts_with("audio/");
-        self.kinds.insert(info.ssrc, if audio { Kind::Audio } else { Kind::Video });
+        self.remote.insert(info.ssrc, if audio { Stream::Audio } else { Stream::Video });
     }
 
     fn unbind_remote_stream(&mut self, info: &StreamInfo) {
-        self.kinds.remove(&info.ssrc);
+        self.remote.remove(&info.ssrc);
     }
 }

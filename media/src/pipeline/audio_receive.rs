@@ -17,6 +17,10 @@ use crate::sound::stretch;
 use crate::sound::{FRAME_SAMPLES, Playback, SoundError, Wake};
 use crate::stats::Counters;
 
+/// Sound comes out of Opus so much later than it went in (RFC 6716 section 2.1.2; its encoder's
+/// OPUS_GET_LOOKAHEAD at 48 kHz).
+const LOOKAHEAD: Duration = Duration::from_micros(6_500);
+
 /// Opens the sink on the pipeline's own thread.
 pub type OpenPlayback = Box<dyn FnOnce(Wake) -> Result<Playback, SoundError> + Send>;
 
@@ -138,8 +142,12 @@ fn run(stop: &Stop, mut playback: Playback, out: &AudioOut, heard: bool) {
     let capacity = playback.samples.buffer().capacity();
     while !stop.is_set() {
         player.follow(out.inlet());
-        while capacity - playback.samples.slots() < playback.target_fill {
-            let sound = player.next_frame();
+        loop {
+            let waiting = capacity - playback.samples.slots();
+            if waiting >= playback.target_fill {
+                break;
+            }
+            let sound = player.next_frame(millis(waiting as f64 / 48.0));
             let room = playback.samples.slots().min(sound.len());
             let Ok(chunk) = playback.samples.write_chunk_uninit(room) else {
                 break;
@@ -188,16 +196,20 @@ impl Player {
     }
 
     /// The next 20 ms; more where the other end sends longer packets, a little more or less
-    /// where the buffer wants to grow or shrink. Never empty.
-    fn next_frame(&mut self) -> &[f32] {
+    /// where the buffer wants to grow or shrink; `waiting` before it in the sink. Never empty.
+    fn next_frame(&mut self, waiting: Duration) -> &[f32] {
         let Some(inlet) = self.inlet.clone() else {
             return self.silence();
         };
-        let (playout, stats) = {
+        let (playout, stats, timestamp) = {
             let mut buffer = inlet.buffer();
             let playout = buffer.poll_frame(now());
-            (playout, buffer.stats())
+            (playout, buffer.stats(), buffer.played_timestamp())
         };
+        if let (Playout::Play { .. }, Some(timestamp)) = (&playout, timestamp) {
+            let heard = now() + waiting + LOOKAHEAD;
+            inlet.counters.sync(|sync| sync.handle_audio_played(heard, timestamp));
+        }
         if let Err(error) = self.decode(&playout) {
             tracing::debug!(%error, "a received sound packet");
             self.conceal();

@@ -11,12 +11,16 @@ use crate::peer::Outlet;
 use crate::sound::processing::{Processing, Processor, Reference};
 use crate::sound::{Capture, FRAME_SAMPLES, SoundError, Wake};
 use crate::stats::Counters;
+use crate::sync::Stream;
 
 /// Opens the source on the pipeline's own thread.
 pub type OpenCapture = Box<dyn FnOnce(Wake) -> Result<Capture, SoundError> + Send>;
 
 /// Told once, on the pipeline's thread: the source's name, or why there is none.
 pub type Opened = Box<dyn FnOnce(Result<String, SoundError>) + Send>;
+
+/// Of one frame.
+const FRAME: Duration = Duration::from_millis(20);
 
 /// Quieter counts as silence.
 pub const SILENCE_DBFS: f32 = -100.0;
@@ -171,6 +175,8 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed, live: bool) {
         };
         let target = counters.sending().map(|sending| sending.target);
         let path = Path { red, loss: counters.audio_loss(), target };
+        let begun = now().checked_sub(FRAME).unwrap_or_else(now);
+        counters.capture(|clocks| clocks.handle_captured(Stream::Audio, begun, timestamp));
         match voice.push(now(), &frame, timestamp, &path) {
             Ok(packet) => {
                 failed = false;

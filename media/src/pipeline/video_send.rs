@@ -18,6 +18,7 @@ use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::payload::Packetizer;
 use crate::slot::Slot;
 use crate::stats::Counters;
+use crate::sync::Stream;
 use crate::units::Bitrate;
 use crate::video_codec::VideoCodec;
 
@@ -311,6 +312,9 @@ impl Loop {
             flow.size = Some((encoded.width, encoded.height));
         });
         let timestamp = self.timestamp(picture.captured_at);
+        self.counters.capture(|clocks| {
+            clocks.handle_captured(Stream::Video, picture.captured_at, timestamp);
+        });
         let payloads = self.packetizer.packetize(&encoded.data, MAX_PAYLOAD);
         let last = payloads.len().saturating_sub(1);
         for (index, payload) in payloads.into_iter().enumerate() {

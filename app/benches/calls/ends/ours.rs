@@ -13,7 +13,7 @@ use crate::common::SOON;
 use crate::common::netns::Host;
 use crate::common::process::Process;
 use crate::common::pulse::{PULSE_SERVER, Pulse};
-use crate::trace::{Counters, SAMPLE_EVERY, Sample, Trace, Us, Window};
+use crate::trace::{Counters, SAMPLE_EVERY, Sample, Trace, Us, Window, median};
 use crate::usage::Usage;
 use crate::xvfb::Display;
 
@@ -161,6 +161,7 @@ impl Ours {
         let mut sum = Counters::default();
         let mut last_at = None;
         let (mut freezes_at, mut freezes) = (None, 0.0);
+        let mut leads = Vec::new();
         for line in &lines {
             let number = |pointer: &str| line.pointer(pointer).and_then(Value::as_f64);
             let at = number("/unix_ms").context("a line without its time")? * 1000.0;
@@ -182,6 +183,7 @@ impl Ours {
                 trace.counters.push(sum);
                 freezes = number("/video_in/freezes").unwrap_or(0.0);
                 freezes_at.get_or_insert(freezes);
+                leads.extend(number("/av_offset_ms"));
             }
             trace.connect_ms = number("/connect_ms").or(trace.connect_ms);
             trace.first_frame_ms = number("/first_frame_ms").or(trace.first_frame_ms);
@@ -189,6 +191,7 @@ impl Ours {
             trace.codec = codec.unwrap_or_default().to_owned();
         }
         trace.own_freezes = freezes_at.map(|before| freezes - before);
+        trace.own_lead_ms = median(leads);
         Ok(())
     }
 }
