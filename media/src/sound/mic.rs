@@ -16,7 +16,7 @@ const RING: usize = SAMPLE_RATE as usize / 5;
 /// Frames mixed down at a time.
 const PIECE: usize = 480;
 
-/// Opens a microphone at 48 kHz, in blocks of about 10 ms; `wake` runs in the callback after each.
+/// Opens a microphone at 48 kHz, in blocks of about 5 ms; `wake` runs in the callback after each.
 /// Blocks up to 6 s where the sound system does not answer. What happens later comes through
 /// `events`; dropping the capture never blocks.
 ///

@@ -13,7 +13,7 @@ use crate::source::DeviceSelector;
 /// 200 ms: room for the largest block a server asks for at once.
 const RING: usize = SAMPLE_RATE as usize / 5;
 
-/// Opens a speaker at 48 kHz, in blocks of about 10 ms; `wake` runs in the callback after each.
+/// Opens a speaker at 48 kHz, in blocks of about 5 ms; `wake` runs in the callback after each.
 /// Blocks up to 6 s where the sound system does not answer. What happens later comes through
 /// `events`; dropping the playback never blocks.
 ///
@@ -44,7 +44,7 @@ pub fn open(
     })
 }
 
-/// One block for the next callback and one in reserve, 20 ms at the usual 10.
+/// One block for the next callback and one in reserve, 10 ms at the usual 5.
 fn target_fill(block: usize) -> usize {
     (2 * block).clamp(2 * BLOCK as usize, RING / 2)
 }
@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn the_reserve_is_one_block_within_reason() {
         assert_eq!(target_fill(480), 960);
-        assert_eq!(target_fill(16), 960);
+        assert_eq!(target_fill(240), 480);
+        assert_eq!(target_fill(16), 480);
         assert_eq!(target_fill(1024), 2048);
         assert_eq!(target_fill(48_000), RING / 2);
     }

@@ -6,8 +6,9 @@ use cpal::{
 
 use crate::sound::SAMPLE_RATE;
 
-/// Frames a callback, asked for at 48 kHz: 10 ms. Left to itself, a server takes seconds.
-pub(crate) const BLOCK: u32 = 480;
+/// Frames a callback, asked for at 48 kHz: 5 ms, which a server makes 20 of (a buffer of two blocks,
+/// and as much in the device). Left to itself, it takes seconds.
+pub(crate) const BLOCK: u32 = 240;
 
 /// What a stream is opened with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,11 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn another_rate_is_taken_where_there_is_no_choice_with_10_ms_blocks() {
+    fn another_rate_is_taken_where_there_is_no_choice_with_5_ms_blocks() {
         let ranges = [range(1, (16_000, 44_100), SampleFormat::I32)];
         let format = choose(ranges, 2).expect("a format");
         assert_eq!(format.config.sample_rate, 44_100);
-        assert_eq!(format.config.buffer_size, BufferSize::Fixed(441));
+        assert_eq!(format.config.buffer_size, BufferSize::Fixed(221));
     }
 
     #[test]

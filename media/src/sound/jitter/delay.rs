@@ -27,7 +27,7 @@ const MISSED_MOST: i64 = ms(60);
 
 /// Added to the quantile for the sound card's block and a late thread.
 const RESERVE: i64 = ms(5);
-const MIN_TARGET: i64 = ms(15);
+const MIN_TARGET: i64 = ms(10);
 const MAX_TARGET: i64 = ms(500);
 /// No lateness but a new reference.
 const CLOCK_JUMP: i64 = ms(1000);

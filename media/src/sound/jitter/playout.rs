@@ -13,7 +13,7 @@ const MAX_GAP: i64 = 48_000;
 
 /// Further above the target than this: shorten. One step is at most 15 ms, so that a correction
 /// never calls for the opposite one.
-const ACCELERATE_ABOVE: i64 = ms(20);
+const ACCELERATE_ABOVE: i64 = ms(12);
 
 /// Below the target by this part of it, at most 10 ms: lengthen.
 const fn slack(target: i64) -> i64 {

@@ -131,12 +131,12 @@ fn a_clean_network_plays_every_frame_once_at_one_constant_delay() {
         call.poll_at = phase * 1000;
         call.run(80);
         assert_eq!(call.frames(), (0..call.frames().len() as u32).collect::<Vec<_>>());
-        // A step or two while it learns that there is no jitter, and none from then on.
+        // A few steps while it learns that there is no jitter, and none from then on.
         let delays = call.delays();
         let (settled, last) = (&delays[500..], delays[delays.len() - 1].1);
         assert!(settled.iter().all(|(_, delay)| *delay == last), "phase {phase}");
-        assert!(delays[0].1 < 48.0 && last < 40.0, "{delays:?}");
-        assert!(call.stretched() <= 2, "{} times", call.stretched());
+        assert!(delays[0].1 < 48.0 && last < 27.0, "{delays:?}");
+        assert!(call.stretched() <= 4, "{} times", call.stretched());
         assert_eq!(call.buffer.stats().concealed_ms, 0);
     }
 }
@@ -145,21 +145,27 @@ fn a_clean_network_plays_every_frame_once_at_one_constant_delay() {
 fn a_sound_card_that_fetches_three_frames_at_once_settles() {
     let mut buffer = JitterBuffer::new();
     let begin = Instant::now();
-    let mut odd_late = 0;
-    for n in 0..3000u32 {
-        let now = begin + Duration::from_millis(20) * n;
-        buffer.handle_packet(now, n as u16, n * 960, payload(n));
-        if n % 3 == 0 {
-            for _ in 0..3 {
-                let plain = matches!(
-                    buffer.poll_frame(now + Duration::from_millis(5)),
-                    Playout::Play { stretch: Stretch::None, .. }
-                );
-                odd_late += u32::from(!plain && n > 300);
-            }
+    let (mut fetch_at, mut stretched_late) = (5, 0);
+    for ms in 0..60_000_u32 {
+        let now = begin + Duration::from_millis(1) * ms;
+        if ms % 20 == 0 {
+            let n = ms / 20;
+            buffer.handle_packet(now, n as u16, n * 960, payload(n));
+        }
+        if ms < fetch_at {
+            continue;
+        }
+        for _ in 0..3 {
+            let length = match buffer.poll_frame(now) {
+                Playout::Play { stretch: Stretch::Accelerate, .. } => 15,
+                Playout::Play { stretch: Stretch::Expand, .. } => 25,
+                _ => 20,
+            };
+            stretched_late += u32::from(length != 20 && ms > 6_000);
+            fetch_at += length;
         }
     }
-    assert_eq!(odd_late, 0);
+    assert_eq!(stretched_late, 0);
     assert!(buffer.stats().concealed_ms <= 60, "{:?}", buffer.stats());
 }
 
@@ -354,7 +360,7 @@ fn no_packets_from_a_peer_can_end_it() {
         }
         assert!(buffer.packets.len() <= MAX_PACKETS);
         let stats = buffer.stats();
-        assert!((15.0..=500.0).contains(&stats.target_ms), "{stats:?}");
+        assert!((10.0..=500.0).contains(&stats.target_ms), "{stats:?}");
         now += Duration::from_millis(random.random_range(0..30));
     }
 }
