@@ -306,6 +306,7 @@ impl Simulation {
         let now = self.begin + at as u32 * US;
         self.assembler.set_rtt(self.rtt());
         while let Some(frame) = self.assembler.poll_frame(now) {
+            self.playout.handle_rtt(now, Some(self.rtt()));
             let show = self.playout.handle_ready(
                 now,
                 frame.last_arrival,

@@ -32,19 +32,25 @@ const LONGEST: f64 = 0.150;
 
 /// While pictures are missing, those before them stand for at most so long each: not much more is a
 /// freeze (W3C webrtc-stats, `freezeCount`: 150 ms more than usual).
-const SLOWEST: Duration = Duration::from_millis(165);
+const SLOWEST: Duration = Duration::from_millis(174);
 
-/// Stalls of such a length happen where packets are lost and sent again on a long path. Pictures held
-/// for so long, or so much longer than for jitter, are enough to slow down over them: one that is
-/// still there when the next is overdue stands for half of the time, and then nothing for the rest.
+/// Stalls of such a length happen where packets are lost and sent again on a long path. Pictures that
+/// wait for so long when they come in the middle of the jitter, or so much longer than for jitter, are
+/// enough to slow down over them: mostly two are there when the next is overdue.
 const BRIDGED: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_millis(450);
-const BRIDGE: f64 = 0.056;
+const BRIDGE: f64 = 0.062;
 const BRIDGE_BESIDE_JITTER: f64 = 0.015;
 
 /// Two stalls this soon after each other show that there are more to come, for as long; those that
 /// follow one another at once are of one accident, such as a rate that drops.
 const STALLS_WITHIN: Duration = Duration::from_secs(30);
 const ONE_ACCIDENT: Duration = Duration::from_secs(3);
+
+/// With such a round trip the first loss is a stall of that length: it is prepared for from the beginning,
+/// until there was none for so long, and one shows that there are more to come.
+const LONG_TRIP: std::ops::Range<Duration> = Duration::from_millis(180)..Duration::from_millis(450);
+const EXPECTED_FOR: Duration = Duration::from_secs(30);
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// Where stalls happen, the next picture counts as overdue so soon after its time. Not where so much
 /// time passes between two that one more wait would be seen. Seconds.
@@ -77,6 +83,8 @@ pub struct Playout {
     last: Option<Instant>,
     /// When the last two stalls ended.
     stalls: [Option<Instant>; 2],
+    /// Since when the round trip is a long one.
+    long_trip: Option<Instant>,
 }
 
 impl Playout {
@@ -127,8 +135,10 @@ impl Playout {
         let wanted = match (self.uneven, self.stalls_often(now)) {
             (false, false) => 0.0,
             (true, false) => held_for - fastest,
-            (false, true) => BRIDGE,
-            (true, true) => (held_for - fastest + BRIDGE_BESIDE_JITTER).max(BRIDGE),
+            (false, true) => median - fastest + BRIDGE,
+            (true, true) => {
+                (held_for - fastest + BRIDGE_BESIDE_JITTER).max(median - fastest + BRIDGE)
+            }
         };
         let wanted = wanted.min(LONGEST);
         let passed =
@@ -144,6 +154,15 @@ impl Playout {
         let wait = fastest + self.hold - delay - waited;
         let wait = wait.max(sync.as_secs_f64()).clamp(0.0, LONGEST);
         now + Duration::from_secs_f64(wait)
+    }
+
+    /// The round trip as last measured.
+    pub fn handle_rtt(&mut self, now: Instant, rtt: Option<Duration>) {
+        if rtt.is_some_and(|rtt| LONG_TRIP.contains(&rtt)) {
+            self.long_trip.get_or_insert(now);
+        } else {
+            self.long_trip = None;
+        }
     }
 
     /// Pictures stood still for so long until a repair came.
@@ -162,6 +181,10 @@ impl Playout {
     }
 
     fn stalls_often(&self, now: Instant) -> bool {
+        let lately = self.stalls[1].is_some_and(|last| now < last + REMEMBERED_FOR);
+        if self.long_trip.is_some_and(|since| lately || now < since + EXPECTED_FOR) {
+            return true;
+        }
         let [Some(before), Some(last)] = self.stalls else {
             return false;
         };
@@ -245,7 +268,7 @@ mod tests {
         let at = |gap, place| slowed(start, gap, place, 2) - start;
         assert_eq!(at(gap(240), 1), ms(100));
         assert_eq!(at(gap(240), 2), ms(200), "and 100 ms later the repair is there");
-        assert_eq!(at(gap(900), 2), ms(330));
+        assert_eq!(at(gap(900), 2), ms(348));
         assert_eq!(at(gap(0), 1), ms(20), "sooner than they are due: nothing changes");
     }
 
@@ -271,13 +294,36 @@ mod tests {
             "one accident, one too long to bridge"
         );
         playout.handle_stall(begin + ms(20_000), ms(300));
-        assert_eq!(held(&mut playout, 20_000), ms(56));
+        assert_eq!(held(&mut playout, 20_000), ms(62));
         let overdue = playout.overdue_after(begin + ms(21_000)).expect("at 30 a second");
         assert!((ms(42)..ms(44)).contains(&overdue), "{overdue:?}");
-        assert_eq!(held(&mut playout, 45_000), ms(56));
+        assert_eq!(held(&mut playout, 45_000), ms(62));
         held(&mut playout, 50_100);
         assert_eq!(held(&mut playout, 60_000), Duration::ZERO, "and no more since");
         assert_eq!(playout.overdue_after(begin + ms(61_000)), None);
+    }
+
+    #[test]
+    fn a_long_way_is_prepared_for_until_nothing_came_of_it() {
+        let (mut playout, begin, ms) = (Playout::default(), Instant::now(), Duration::from_millis);
+        let held = |playout: &mut Playout, from: u64, rtt: u64| {
+            for picture in 0..60 {
+                let at = ms(from + picture * 33);
+                playout.handle_rtt(begin + at, Some(ms(rtt)));
+                playout.handle_ready(begin + at, begin + at, at.as_millis() as u32 * 90, ms(0));
+            }
+            playout.hold()
+        };
+        assert_eq!(held(&mut playout, 0, 100), Duration::ZERO);
+        assert_eq!(held(&mut playout, 3_000, 220), ms(62));
+        held(&mut playout, 34_000, 220);
+        assert_eq!(held(&mut playout, 37_000, 220), Duration::ZERO, "nothing was lost");
+        playout.handle_stall(begin + ms(40_000), ms(260));
+        assert_eq!(held(&mut playout, 41_000, 220), ms(62), "one is enough");
+        held(&mut playout, 60_000, 220);
+        assert_eq!(held(&mut playout, 90_000, 220), ms(62));
+        held(&mut playout, 100_100, 220);
+        assert_eq!(held(&mut playout, 104_000, 220), Duration::ZERO);
     }
 
     #[test]

@@ -295,6 +295,7 @@ impl Loop {
         let now = now();
         let (sync, lead) =
             self.counters.sync(|sync| (sync.hold(now, unit.rtp_timestamp), sync.lead_ms()));
+        self.playout.handle_rtt(now, self.counters.rtt());
         let at = self.playout.handle_ready(now, unit.last_arrival, unit.rtp_timestamp, sync);
         let at = self.held.back().map_or(at, |last| at.max(last.due));
         let held = at.saturating_duration_since(now).as_secs_f64() * 1000.0;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::sequence::{SequenceUnwrapper, Unwrapped};
 
-/// A gap may be mere reordering for so long,
+/// On a path that was seen to swap packets a gap may be mere reordering for so long,
 const REORDER_GRACE: Duration = Duration::from_millis(10);
 
-/// or until more packets than this came behind it.
+/// or until more packets than this came behind it; it is such a path for so long after each swap.
 const REORDER_PACKETS: u64 = 3;
+const REORDERS_FOR: Duration = Duration::from_secs(60);
 
 /// Where repairs come unasked, those of the frame itself and of the next one go first.
 const FORWARD_REPAIR: Duration = Duration::from_millis(40);
@@ -72,6 +73,8 @@ pub struct NackGenerator {
     missing: BTreeMap<u64, Missing>,
     rtt: Duration,
     repairs_coming: bool,
+    /// When a packet last came behind a later one.
+    reordered_at: Option<Instant>,
     stats: NackStats,
 }
 
@@ -89,6 +92,7 @@ impl NackGenerator {
             missing: BTreeMap::new(),
             rtt: FIRST_RTT,
             repairs_coming: false,
+            reordered_at: None,
             stats: NackStats::default(),
         }
     }
@@ -114,10 +118,12 @@ impl NackGenerator {
             return;
         };
         if index <= highest {
-            if let Some(found) = self.missing.remove(&index)
-                && found.tries > 0
-            {
-                self.stats.repaired += 1;
+            if let Some(found) = self.missing.remove(&index) {
+                self.stats.repaired += u64::from(found.tries > 0);
+                // Sooner than any answer could be here.
+                if found.asked_at.is_none_or(|asked| now < asked + self.rtt / 2) {
+                    self.reordered_at = Some(now);
+                }
             }
             return;
         }
@@ -141,7 +147,7 @@ impl NackGenerator {
             *given_up += u64::from(!keep);
             keep
         });
-        let (rhythm, highest) = (self.rhythm(), self.sequence.highest().unwrap_or(0));
+        let (rhythm, highest) = (self.rhythm(now), self.sequence.highest().unwrap_or(0));
         let mut wanted = Vec::new();
         for (&index, missing) in &mut self.missing {
             if now < missing.due(index, highest, rhythm) {
@@ -157,8 +163,11 @@ impl NackGenerator {
 
     /// When [`poll`](Self::poll) will have something to ask for, if nothing arrives before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let (rhythm, highest) = (self.rhythm(), self.sequence.highest().unwrap_or(0));
-        self.missing.iter().map(|(&index, missing)| missing.due(index, highest, rhythm)).min()
+        let highest = self.sequence.highest().unwrap_or(0);
+        let due = |(&index, missing): (&u64, &Missing)| {
+            missing.due(index, highest, self.rhythm(missing.noticed_at))
+        };
+        self.missing.iter().map(due).min()
     }
 
     /// A new key frame arrived or the stream starts over: nothing before is of use.
@@ -172,8 +181,13 @@ impl NackGenerator {
         self.stats
     }
 
-    fn rhythm(&self) -> Rhythm {
-        let grace = if self.repairs_coming { FORWARD_REPAIR } else { REORDER_GRACE };
+    fn rhythm(&self, now: Instant) -> Rhythm {
+        let reorders = self.reordered_at.is_some_and(|at| now < at + REORDERS_FOR);
+        let grace = match (self.repairs_coming, reorders) {
+            (true, _) => FORWARD_REPAIR,
+            (false, true) => REORDER_GRACE,
+            (false, false) => Duration::ZERO,
+        };
         Rhythm {
             grace,
             early: !self.repairs_coming,
@@ -268,23 +282,36 @@ mod tests {
     }
 
     #[test]
-    fn reordering_within_the_grace_asks_for_nothing() {
+    fn where_packets_are_swapped_reordering_within_the_grace_asks_for_nothing() {
         let now = Instant::now();
-        let mut nack = received([65_535, 1], now);
+        let mut nack = received([65_533, 65_535, 65_534, 1], now);
         assert!(nack.poll(now + 9 * MS, RTT).is_empty());
         nack.handle_received(0, now + 9 * MS);
         assert_eq!(nack.poll_timeout(), None);
         assert!(nack.poll(now + 500 * MS, RTT).is_empty());
         assert_eq!(nack.stats(), NackStats::default());
+        nack.handle_received(3, now + 70_000 * MS);
+        assert_eq!(nack.poll_timeout(), Some(now + 70_000 * MS), "long ago");
+        // Asked for, and there before the answer could be.
+        assert_eq!(nack.poll(now + 70_000 * MS, RTT), [2]);
+        nack.handle_received(2, now + 70_005 * MS);
+        nack.handle_received(5, now + 70_020 * MS);
+        assert_eq!(nack.poll_timeout(), Some(now + 70_030 * MS));
+        assert_eq!(nack.poll(now + 70_030 * MS, RTT), [4]);
+        nack.handle_received(4, now + 70_080 * MS);
+        assert_eq!(nack.reordered_at, Some(now + 70_005 * MS), "that was the answer");
     }
 
     #[test]
-    fn a_loss_is_asked_for_after_the_grace_or_once_packets_behind_it_say_so() {
+    fn a_loss_is_asked_for_at_once_or_after_the_grace_or_once_packets_behind_it_say_so() {
         let now = Instant::now();
         let mut nack = received([65_534, 1], now);
+        assert_eq!(nack.poll_timeout(), Some(now));
+        assert_eq!(nack.poll(now, RTT), [65_535, 0]);
+        let mut nack = received([65_531, 65_533, 65_532, 65_534, 1], now);
         assert_eq!(nack.poll_timeout(), Some(now + 10 * MS));
         assert_eq!(nack.poll(now + 10 * MS, RTT), [65_535, 0]);
-        let mut nack = received([10, 12, 13, 14], now);
+        let mut nack = received([7, 9, 8, 10, 12, 13, 14], now);
         assert!(nack.poll(now, RTT).is_empty());
         nack.handle_received(15, now);
         assert_eq!(nack.poll(now, RTT), [11]);
@@ -300,7 +327,7 @@ mod tests {
                 asked.push(ms);
             }
         }
-        assert_eq!(asked, [10, 70, 130, 190, 250, 310, 370]);
+        assert_eq!(asked, [0, 60, 120, 180, 240, 300, 360]);
         assert_eq!(nack.stats().given_up, 1);
         assert_eq!(nack.poll_timeout(), None);
     }
@@ -309,8 +336,8 @@ mod tests {
     fn on_a_long_path_each_request_is_made_twice() {
         let now = Instant::now();
         for (rtt, expected) in [
-            (100, vec![10, 35, 120, 145, 230, 255, 340, 365]),
-            (600, vec![10, 160, 620, 770, 1230, 1380]),
+            (100, vec![0, 25, 110, 135, 220, 245, 330, 355]),
+            (600, vec![0, 150, 610, 760, 1220, 1370]),
         ] {
             let mut nack = received([10, 12], now);
             let asked: Vec<u32> = (0..4000)
