@@ -35,14 +35,16 @@ fn fuzz() -> PathBuf {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}; see docs/testing.md", folder.display()));
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     files
 }
 
 #[test]
 fn every_target_is_run_here() {
-    let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let stem = |path: &PathBuf| {
+        path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned()
+    };
     let targets: BTreeSet<_> = files(&fuzz().join("fuzz_targets")).iter().map(stem).collect();
     assert_eq!(targets, TARGETS.map(|(name, _)| name.to_owned()).into());
 }
@@ -53,7 +55,7 @@ fn the_corpora_and_what_chance_makes_of_them_break_nothing() {
         let folder = fuzz().join("corpus").join(name);
         let files = files(&folder);
         assert!(!files.is_empty(), "{} is empty; see docs/testing.md", folder.display());
-        let inputs: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+        let inputs: Vec<_> = files.iter().map(|file| fs::read(file).expect("a file")).collect();
         for (file, input) in files.iter().zip(&inputs) {
             println!("{}", file.display()); // what a failure is about
             check(input);
