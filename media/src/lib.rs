@@ -6,6 +6,9 @@
 
 pub mod adapt;
 pub mod annexb;
+#[cfg(test)]
+#[path = "../fuzz/checks/mod.rs"]
+mod checks;
 pub mod codec;
 pub mod congestion;
 pub mod devices;

@@ -8,7 +8,11 @@
 mod audio_loss;
 mod fec;
 mod feedback;
+mod flow;
 mod formats;
+#[cfg(test)]
+#[path = "../fuzz/checks/peer/mod.rs"]
+pub(crate) mod fuzz;
 mod handler;
 mod interceptors;
 mod late_binding;
@@ -187,7 +191,7 @@ pub struct Peer {
     senders: [Arc<dyn RtpSender>; 2],
     feedback: Arc<feedback::FeedbackQueue>,
     /// Pictures on their way to the pacer.
-    video_flow: Arc<outlet::Flow>,
+    video_flow: Arc<flow::Flow>,
     bridges: tokio::sync::Mutex<Bridges>,
     red: Arc<AtomicU8>,
     relay_only: bool,
@@ -212,7 +216,7 @@ impl Peer {
         let setup = |error: webrtc::error::Error| PeerError::Setup(error.to_string());
         let (video_ssrc, rtx_ssrc, audio_ssrc) = (rand::random(), rand::random(), rand::random());
         let mut media_engine = offer::media_engine().map_err(setup)?;
-        let video_flow = Arc::<outlet::Flow>::default();
+        let video_flow = Arc::<flow::Flow>::default();
         let ssrcs = (video_ssrc, audio_ssrc);
         let registry = offer::interceptor_chain(&mut media_engine, &counters, &video_flow, ssrcs)
             .map_err(setup)?;
@@ -271,9 +275,9 @@ impl Peer {
                 .await
                 .map_err(setup)?,
         );
-        let audio = offer::track(RtpCodecKind::Audio, offer::opus_codec(), audio_ssrc, None);
+        let audio = outlet::track(RtpCodecKind::Audio, offer::opus_codec(), audio_ssrc, None);
         let video =
-            offer::track(RtpCodecKind::Video, RTCRtpCodec::default(), video_ssrc, Some(rtx_ssrc));
+            outlet::track(RtpCodecKind::Video, RTCRtpCodec::default(), video_ssrc, Some(rtx_ssrc));
         let audio_sender =
             connection.add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>).await.map_err(setup)?;
         let video_sender =

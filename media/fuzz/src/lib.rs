@@ -1,73 +1,64 @@
-//! The pure modules alone, straight from their sources: so the fuzzers build in seconds and
+//! What reads a peer's bytes, straight from its sources, and the checks of it: so the fuzzers build
 //! without the C libraries of the rest.
 
-#[path = "../../src/annexb.rs"]
-pub mod annexb;
+#![allow(dead_code)] // what only the rest uses
+
+#[path = "../checks/mod.rs"]
+pub mod checks;
 
 #[path = "../../src"]
 mod media {
+    pub mod adapt;
+    pub mod annexb;
     pub mod congestion;
+    pub mod frame;
+    pub mod stats;
+    pub mod sync;
     pub mod units;
+    pub mod video_codec;
+
+    pub mod codec {
+        pub mod h264 {
+            pub(crate) mod sps;
+        }
+        pub mod vp8 {
+            pub(crate) mod header;
+        }
+    }
+
+    pub mod rtp;
+
+    pub mod sound {
+        pub mod jitter;
+    }
 }
-pub use media::{congestion, units};
+pub use media::{
+    adapt, annexb, codec, congestion, frame, rtp, sound, stats, sync, units, video_codec,
+};
 
-#[path = "../../src/rtp"]
-pub mod rtp {
-    pub mod app_message;
-    pub mod assemble;
-    pub mod fec;
-    pub mod circuit_breaker;
-    pub mod feedback;
-    pub mod h264_depacketize;
-    pub mod h264_packetize;
-    pub mod loss_runs;
-    pub mod losses;
-    pub mod nack;
-    pub mod red;
-    pub mod pacer;
-    pub mod repeat;
-    pub mod send_history;
-    pub mod sender;
-    pub mod payload;
-    pub mod sequence;
-    pub mod vp8;
-}
+#[path = "../../src/peer"]
+pub mod peer {
+    mod audio_loss;
+    mod fec;
+    mod flow;
+    mod formats;
+    #[path = "../../fuzz/checks/peer/mod.rs"]
+    pub mod fuzz;
+    mod interceptors;
+    mod offer;
+    mod overflow;
+    mod playout_delay;
+    mod sync_tap;
 
-#[path = "../../src/video_codec.rs"]
-pub mod video_codec;
+    mod sockets {
+        pub(super) mod checks;
+    }
 
-#[path = "../../src/sound"]
-pub mod sound {
-    pub mod jitter;
-}
+    mod turn_bridge {
+        pub(super) mod frame;
+    }
 
-/// Cuts the fuzzer's bytes into records: eight bytes of header, then a payload.
-pub struct Records<'a>(pub &'a [u8]);
-
-/// One packet as the fuzzer wants it.
-pub struct Record<'a> {
-    pub sequence_number: u16,
-    pub timestamp: u32,
-    /// Milliseconds since the record before.
-    pub wait: u8,
-    pub flags: u8,
-    pub payload: &'a [u8],
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        let (&[s0, s1, t0, t1, t2, wait, flags, length], rest) = self.0.split_first_chunk::<8>()?;
-        let (payload, rest) = rest.split_at(usize::from(length).min(rest.len()));
-        self.0 = rest;
-        Some(Record {
-            sequence_number: u16::from_be_bytes([s0, s1]),
-            // The top byte follows from the rest, so that wraps and jumps are both near.
-            timestamp: u32::from_be_bytes([t0, t1, t2, t0]),
-            wait,
-            flags,
-            payload,
-        })
+    fn now() -> std::time::Instant {
+        std::time::Instant::now()
     }
 }

@@ -6,7 +6,7 @@
 mod decoder;
 mod encoder;
 mod key_frame;
-mod sps;
+pub(crate) mod sps;
 
 pub use decoder::H264Decoder;
 pub use encoder::{H264Config, H264Encoder};

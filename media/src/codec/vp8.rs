@@ -2,7 +2,7 @@
 
 mod decoder;
 mod encoder;
-mod header;
+pub(crate) mod header;
 
 pub use decoder::Vp8Decoder;
 pub use encoder::Vp8Encoder;

@@ -4,23 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
-use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
-    RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use rtc::shared::error::Error;
 
 use super::audio_loss::AudioLoss;
-use super::{fec, interceptors, now, outlet, playout_delay, sync_tap};
+use super::flow::Flow;
+use super::{fec, interceptors, now, playout_delay, sync_tap};
 use crate::stats::Counters;
 use crate::video_codec::VideoCodec;
 
 /// Only what we speak: with the crate's default codecs it negotiated VP8 one way and another
 /// H.264 profile the other.
-pub(super) fn media_engine() -> Result<MediaEngine, webrtc::error::Error> {
+pub(super) fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
     let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type };
     engine.register_codec(parameters(opus_codec(), 111), RtpCodecKind::Audio)?;
@@ -124,9 +123,9 @@ fn video_codec(codec: VideoCodec) -> RTCRtpCodec {
 pub(super) fn interceptor_chain(
     engine: &mut MediaEngine,
     counters: &Arc<Counters>,
-    video_flow: &Arc<outlet::Flow>,
+    video_flow: &Arc<Flow>,
     (video_ssrc, audio_ssrc): (u32, u32),
-) -> Result<Registry, webrtc::error::Error> {
+) -> Result<Registry, Error> {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback {
         typ: typ.to_owned(),
         parameter: parameter.to_owned(),
@@ -174,31 +173,6 @@ pub(super) fn interceptor_chain(
             TwccReceiverBuilder::new().with_interval(Duration::from_millis(50)).build(),
         );
     Ok(configure_rtcp_reports(registry))
-}
-
-/// A track that sends with this SSRC. `codec` is empty where it is known only after negotiation:
-/// all that are registered are offered then.
-pub(super) fn track(
-    kind: RtpCodecKind,
-    codec: RTCRtpCodec,
-    ssrc: u32,
-    rtx_ssrc: Option<u32>,
-) -> Arc<TrackLocalStaticRTP> {
-    Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
-        "visavis".to_owned(),
-        format!("visavis-{kind}"),
-        format!("visavis-{kind}"),
-        kind,
-        vec![RTCRtpEncodingParameters {
-            rtp_coding_parameters: RTCRtpCodingParameters {
-                ssrc: Some(ssrc),
-                rtx: rtx_ssrc.map(|ssrc| RTCRtpRtxParameters { ssrc }),
-                ..Default::default()
-            },
-            codec,
-            ..Default::default()
-        }],
-    )))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! eleven calls with 5 % loss). Repeats are dropped by whoever has them already (RFC 6347 section
 //! 4.1.2.6), and a handshake is a dozen packets.
 
-mod checks;
+pub(super) mod checks;
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};

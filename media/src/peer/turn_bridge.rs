@@ -3,7 +3,7 @@
 //! sockets. The messages are the same on both sides (RFC 8656 section 3.1); on the stream they
 //! follow one another, ChannelData padded.
 
-mod frame;
+pub(super) mod frame;
 mod tls;
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ const LARGEST_AREA: u64 = 4096 * 2304;
 
 /// The fields of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sps {
+pub(crate) struct Sps {
     pub profile: u32,
     /// Coded size in pixels, before cropping.
     pub width: u64,
@@ -34,7 +34,7 @@ impl Sps {
 }
 
 /// Reads the NAL unit `unit` (header included); nothing where it is broken.
-pub(super) fn parse(unit: &[u8]) -> Option<Sps> {
+pub(crate) fn parse(unit: &[u8]) -> Option<Sps> {
     let payload = unescape(unit.get(1..)?);
     let mut bits = Bits { bytes: &payload, at: 0 };
     let profile = bits.read(8)?;

@@ -6,7 +6,7 @@ const LARGEST_AREA: u32 = 4096 * 2304;
 
 /// What it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// Width and height in pixels, of key frames only.
     pub size: Option<(u32, u32)>,
     /// Whether the frame is to be shown, or only referred to.
@@ -30,7 +30,7 @@ impl Header {
 }
 
 /// Reads it; nothing where it is broken.
-pub(super) fn parse(frame: &[u8]) -> Option<Header> {
+pub(crate) fn parse(frame: &[u8]) -> Option<Header> {
     let &[tag, _, _, ..] = frame else {
         return None;
     };

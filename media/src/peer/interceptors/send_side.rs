@@ -20,7 +20,7 @@ use rtc::shared::marshal::MarshalSize;
 
 use super::feedback::Reader;
 use crate::congestion::Limits;
-use crate::peer::outlet::Flow;
+use crate::peer::flow::Flow;
 use crate::rtp::circuit_breaker::{CircuitBreaker, Verdict};
 use crate::rtp::pacer::Class;
 use crate::rtp::sender::{Agreed, Kind, Outgoing, Sender, Sent};

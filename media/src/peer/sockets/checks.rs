@@ -55,7 +55,7 @@ struct State {
 
 /// Decides for one socket.
 #[derive(Debug, Default)]
-pub(super) struct Checks {
+pub(in crate::peer) struct Checks {
     places: HashMap<Place, State>,
 }
 

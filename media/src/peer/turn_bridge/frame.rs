@@ -8,16 +8,16 @@ const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// The stream carries something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent something else than STUN and TURN")]
-pub(super) struct NotTurn;
+pub(in crate::peer) struct NotTurn;
 
 /// Whether a packet is a STUN message: how every use of a TURN server begins.
-pub(super) fn is_message(packet: &[u8]) -> bool {
+pub(in crate::peer) fn is_message(packet: &[u8]) -> bool {
     packet.len() >= 20 && packet[0] & 0xC0 == 0 && packet[4..8] == COOKIE
 }
 
 /// Takes the next whole frame off the front of `buffer`, without padding; `None` while it is not
 /// all there.
-pub(super) fn next(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, NotTurn> {
+pub(in crate::peer) fn next(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, NotTurn> {
     let Some(&[first, _, high, low]) = buffer.first_chunk::<4>() else {
         return Ok(None);
     };
