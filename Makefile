@@ -3,16 +3,19 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test fmt clippy lint test-unit test-integration test-doc bench bench-window bench-signaling soak soak-call deny clean cargo \
-	test-camera packages-build packages-run packages-test
+	test-camera test-wayland packages-build packages-run packages-test packages-wayland
 
 # Where rustup puts it, for shells that have not read its environment yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
 # Arguments for `make run`, e.g. ARGS="call tea --video-source testcard".
 ARGS ?=
+# What `make run` builds in besides, e.g. FEATURES=wayland: sharing the screen of a Wayland session.
+FEATURES ?=
 
 help: ## Say what there is
 	@echo 'make run ARGS="..."   install what is missing, build, open the window'
+	@echo 'make run FEATURES=wayland    ... which can share the screen of a Wayland session'
 	@echo 'make test             everything below, in this order'
 	@echo '  make fmt              formatting'
 	@echo '  make lint             lints while building, warnings are errors (make clippy: lints alone)'
@@ -20,6 +23,7 @@ help: ## Say what there is
 	@echo '  make test-integration real servers, browsers and sound, one at a time'
 	@echo '  make test-doc         examples in the documentation'
 	@echo 'make test-camera      cameras with real drivers, in a virtual machine that is downloaded'
+	@echo 'make test-wayland     sharing the screen of a Wayland session, in one without a screen'
 	@echo 'make bench            calls over emulated networks beside Chromium calling Chromium'
 	@echo 'make bench-window     what a call and the idle window cost, beside Chromium'
 	@echo 'make bench-signaling  the signaling server under load, beside Node with socket.io'
@@ -29,7 +33,7 @@ help: ## Say what there is
 	@echo 'make clean            remove what was built'
 
 run: packages-run cargo
-	$(CARGO) run --locked --release --package visavis --bin visavis -- $(ARGS)
+	$(CARGO) run --locked --release --package visavis --bin visavis --features '$(FEATURES)' -- $(ARGS)
 
 # The packages first: whoever must install them by hand is told at once.
 test: packages-test fmt lint test-unit test-integration test-doc
@@ -42,8 +46,8 @@ clippy: packages-build cargo
 
 # The same, with the build that the tests use: `cargo clippy` alone compiles every dependency once more, six minutes on
 # two cores.
-lint test-unit test-integration test-doc test-camera: export RUSTC_WORKSPACE_WRAPPER = clippy-driver
-lint test-unit test-integration test-doc test-camera: export CLIPPY_ARGS = -D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+lint test-unit test-integration test-doc test-camera test-wayland: export RUSTC_WORKSPACE_WRAPPER = clippy-driver
+lint test-unit test-integration test-doc test-camera test-wayland: export CLIPPY_ARGS = -D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
 lint: packages-build cargo
 	$(CARGO) build --locked --workspace --all-targets
 
@@ -62,6 +66,12 @@ test-doc: packages-build cargo
 CAMERA_VM = target.'cfg(unix)'.runner = 'media/tests/camera_vm/run'
 test-camera: packages-build cargo
 	$(CARGO) test --locked --workspace --config "$(CAMERA_VM)" --test camera -- --ignored --test-threads=1 $(CAMERA_TESTS)
+
+WAYLAND_SESSION = target.'cfg(unix)'.runner = 'media/tests/wayland/run'
+WAYLAND = --locked --workspace --features visavis/wayland
+test-wayland: packages-wayland cargo
+	$(CARGO) test $(WAYLAND) --lib wayland::
+	$(CARGO) test $(WAYLAND) --config "$(WAYLAND_SESSION)" --test wayland -- --ignored --test-threads=1
 
 # A quiet machine, please: they compare delays and CPU times.
 bench: packages-test cargo
@@ -102,7 +112,10 @@ packages-build:
 	@.ci/packages build
 
 packages-run:
-	@.ci/packages build run
+	@.ci/packages build run $(FEATURES)
 
 packages-test:
 	@.ci/packages build test
+
+packages-wayland:
+	@.ci/packages build test-wayland

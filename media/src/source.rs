@@ -21,7 +21,8 @@ pub type SourceEvents = Arc<dyn Fn(SourceEvent) + Send + Sync>;
 pub enum VideoSourceSpec {
     /// A camera: the first, one by (part of) its name, or by number.
     Camera(DeviceSelector),
-    /// A whole screen with the pointer. By name: an X server's, as in `DISPLAY`.
+    /// A whole screen with the pointer (without, under Windows). By name: an X server's, as in
+    /// `DISPLAY`, or part of a monitor's; in a Wayland session the desktop asks which.
     Screen(DeviceSelector),
     /// A Y4M clip, looped in real time.
     File(PathBuf),

@@ -28,6 +28,8 @@ pub enum RawFormat {
     Bgr,
     /// Four bytes a pixel, blue first; the fourth means nothing.
     Bgrx,
+    /// Four bytes a pixel, red first; the fourth means nothing.
+    Rgbx,
 }
 
 /// One buffer as a camera delivered it.
@@ -121,7 +123,7 @@ impl Converter {
             RawFormat::Yuyv => self.yuyv(raw),
             RawFormat::Nv12 => self.nv12(raw),
             RawFormat::Gray => self.gray(raw),
-            RawFormat::Rgb | RawFormat::Bgr | RawFormat::Bgrx => self.rgb(raw),
+            RawFormat::Rgb | RawFormat::Bgr | RawFormat::Bgrx | RawFormat::Rgbx => self.rgb(raw),
             RawFormat::Mjpeg => self.jpeg(raw),
         }
     }
@@ -188,7 +190,7 @@ impl Converter {
     }
 
     fn rgb(&self, raw: &RawPicture<'_>) -> Result<Frame, ConvertError> {
-        let bytes = if raw.format == RawFormat::Bgrx { 4 } else { 3 };
+        let bytes = if matches!(raw.format, RawFormat::Bgrx | RawFormat::Rgbx) { 4 } else { 3 };
         let (stride, data) = rows(raw, raw.width as usize * bytes, raw.height as usize)?;
         // The crate insists on the padding after the last row.
         let needed = stride * raw.height as usize;
@@ -198,6 +200,7 @@ impl Converter {
         let convert = match raw.format {
             RawFormat::Rgb => yuv::rgb_to_yuv420,
             RawFormat::Bgr => yuv::bgr_to_yuv420,
+            RawFormat::Rgbx => yuv::rgba_to_yuv420,
             _ => yuv::bgra_to_yuv420,
         };
         let mut frame = self.pool.take(raw.width, raw.height);

@@ -110,11 +110,13 @@ fn nv12_is_taken_apart_exactly_whatever_its_stride() {
 }
 
 #[test]
-fn rgb_and_bgr_follow_bt601() {
+fn rgb_in_every_order_follows_bt601() {
     let colours: [[u8; 3]; 4] = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]];
     for [r, g, b] in colours {
         let rgb: Vec<u8> = [r, g, b].repeat(9 * 7);
         let bgr: Vec<u8> = [b, g, r].repeat(9 * 7);
+        let rgbx: Vec<u8> = [r, g, b, 77].repeat(9 * 7);
+        let bgrx: Vec<u8> = [b, g, r, 77].repeat(9 * 7);
         let [rf, gf, bf] = [r, g, b].map(|c| f64::from(c) / 255.0);
         let luma = 0.299 * rf + 0.587 * gf + 0.114 * bf;
         let wanted = [
@@ -122,8 +124,14 @@ fn rgb_and_bgr_follow_bt601() {
             128.0 + 224.0 * (bf - luma) / 1.772,
             128.0 + 224.0 * (rf - luma) / 1.402,
         ];
-        for raw in [picture(RawFormat::Rgb, 9, 7, &rgb), picture(RawFormat::Bgr, 9, 7, &bgr)] {
-            let frame = convert(raw).expect("picture");
+        let orders = [
+            (RawFormat::Rgb, rgb),
+            (RawFormat::Bgr, bgr),
+            (RawFormat::Rgbx, rgbx),
+            (RawFormat::Bgrx, bgrx),
+        ];
+        for (format, data) in orders {
+            let frame = convert(picture(format, 9, 7, &data)).expect("picture");
             for (plane, wanted) in frame.planes().into_iter().zip(wanted) {
                 assert_near("plane", plane, &vec![wanted.round() as u8; plane.len()], 1);
             }

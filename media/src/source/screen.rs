@@ -1,12 +1,18 @@
-//! The screen, with the pointer, looked at 30 times a second.
+//! The screen, with the pointer, looked at 30 times a second: X11's, a Wayland session's where that
+//! is built in, or another system's.
 //!
 //! Pictures are sent when something changed. For a moment after a change the same picture is
 //! repeated, so that the encoder sharpens it; a screen that stays still then costs two a second.
 
+#[cfg(target_os = "linux")]
 mod cursor;
 mod rhythm;
+#[cfg(all(target_os = "linux", feature = "wayland"))]
+mod wayland;
 #[cfg(target_os = "linux")]
 mod x11;
+#[cfg(any(target_os = "macos", windows))]
+mod xcap;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,9 +22,6 @@ use crate::frame::{ContentHint, Frame, FramePool};
 use crate::paced::{PacedThread, Schedule, Stop};
 use crate::picture::scale;
 use rhythm::{Look, Rhythm};
-
-#[cfg(target_os = "linux")]
-use x11::Display;
 
 /// How often it is looked at.
 const FPS: u32 = 30;
@@ -43,6 +46,18 @@ pub fn open(selector: DeviceSelector, frames: FrameSink, events: SourceEvents) -
     }
 }
 
+/// Where pictures of a screen come from. It stays on the source's thread.
+trait Capture {
+    /// What it is called, for people.
+    fn name(&self) -> &str;
+
+    /// Whether it looks different since the last call. Before it first does there is no picture.
+    fn changed(&mut self) -> Result<bool, String>;
+
+    /// Takes a picture.
+    fn capture(&mut self) -> Result<Frame, String>;
+}
+
 /// Until it is to stop, or the screen is gone: then why.
 fn run(
     stop: &Stop,
@@ -51,13 +66,16 @@ fn run(
     events: &SourceEvents,
 ) -> Result<(), String> {
     let pool = FramePool::new();
-    let mut display = Display::open(selector, pool.clone())?;
+    let Some(mut display) = display(selector, &pool, stop)? else { return Ok(()) };
     let (mut rhythm, mut told) = (Rhythm::default(), None);
     let mut last: Option<Arc<Frame>> = None;
     let mut schedule = Schedule::new(Instant::now(), (FPS, 1));
     while stop.sleep_until(schedule.deadline()) {
+        let changed = display.changed()?;
         let now = Instant::now();
-        let frame = match (rhythm.look(now, display.changed()?), &last) {
+        let there = changed || last.is_some();
+        let look = if there { rhythm.look(now, changed) } else { Look::Nothing };
+        let frame = match (look, &last) {
             (Look::Capture, _) | (Look::Repeat, None) => Some(within(display.capture()?, &pool)),
             (Look::Repeat, Some(last)) => Some(copy(last, &pool)),
             (Look::Nothing, _) => None,
@@ -103,27 +121,51 @@ fn copy(frame: &Frame, pool: &FramePool) -> Frame {
     copy
 }
 
-/// Where there is no way to look at a screen.
-#[cfg(not(target_os = "linux"))]
-struct Display;
-
-#[cfg(not(target_os = "linux"))]
-impl Display {
-    fn open(_: &DeviceSelector, _: FramePool) -> Result<Self, String> {
-        Err("not on this system".to_owned())
+/// The screen of this session, or of the X server that is named. None when no longer wanted.
+#[cfg(target_os = "linux")]
+fn display(
+    selector: &DeviceSelector,
+    pool: &FramePool,
+    stop: &Stop,
+) -> Result<Option<Box<dyn Capture>>, String> {
+    let wayland = std::env::var_os("WAYLAND_DISPLAY").is_some_and(|name| !name.is_empty());
+    // An X server inside of it shows X programs only, and of the rest nothing but black: only one
+    // that is named is meant.
+    if wayland && !matches!(selector, DeviceSelector::Name(_)) {
+        return wayland_display(pool, stop);
     }
+    Ok(Some(Box::new(x11::Display::open(selector, pool.clone())?)))
+}
 
-    fn name(&self) -> &str {
-        ""
-    }
+#[cfg(all(target_os = "linux", feature = "wayland"))]
+fn wayland_display(pool: &FramePool, stop: &Stop) -> Result<Option<Box<dyn Capture>>, String> {
+    let display = wayland::Display::open(pool.clone(), stop)?;
+    Ok(display.map(|display| Box::new(display) as Box<dyn Capture>))
+}
 
-    fn changed(&mut self) -> Result<bool, String> {
-        Ok(false)
-    }
+#[cfg(all(target_os = "linux", not(feature = "wayland")))]
+fn wayland_display(_: &FramePool, _: &Stop) -> Result<Option<Box<dyn Capture>>, String> {
+    Err("this is a Wayland session, and this program was built without what that takes: build it \
+         with `make run FEATURES=wayland`, or log in to an X11 session"
+        .to_owned())
+}
 
-    fn capture(&mut self) -> Result<Frame, String> {
-        Err("not on this system".to_owned())
-    }
+#[cfg(any(target_os = "macos", windows))]
+fn display(
+    selector: &DeviceSelector,
+    pool: &FramePool,
+    _: &Stop,
+) -> Result<Option<Box<dyn Capture>>, String> {
+    Ok(Some(Box::new(xcap::Display::open(selector, pool.clone())?)))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+fn display(
+    _: &DeviceSelector,
+    _: &FramePool,
+    _: &Stop,
+) -> Result<Option<Box<dyn Capture>>, String> {
+    Err("not on this system".to_owned())
 }
 
 #[cfg(test)]

@@ -241,8 +241,9 @@ fn destroy(library: NonNull<sys::ISVCDecoder>) {
     unsafe { sys::source::APILoader::WelsDestroyDecoder(library.as_ptr()) }
 }
 
+#[allow(clippy::useless_conversion)] // of 32 bits under Windows
 fn start_error(code: c_long) -> CodecError {
-    CodecError::Start { codec: "H.264", part: "decoder", code }
+    CodecError::Start { codec: "H.264", part: "decoder", code: code.into() }
 }
 
 fn method<F>(entry: Option<F>) -> Result<F, CodecError> {

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // libvpx is a C library; each block says why it is sound.
 
-use std::ffi::{c_int, c_uint, c_ulong, c_void};
+use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Instant;
@@ -151,6 +151,8 @@ impl Vp8Encoder {
         }
         let duration = f64::from(CLOCK) / f64::from(self.config.max_fps);
         let flags = if force_key_frame { sys::VPX_EFLAG_FORCE_KF } else { 0 };
+        #[allow(clippy::cast_lossless)] // of 32 bits under Windows
+        let (flags, deadline) = (flags as c_long, sys::VPX_DL_REALTIME as c_ulong);
         // SAFETY: the context is alive; each plane holds stride x height bytes (see `Frame`),
         // outlives the call and is only read.
         let code = unsafe {
@@ -159,8 +161,8 @@ impl Vp8Encoder {
                 &raw const image,
                 self.last_time,
                 duration as c_ulong,
-                flags.into(),
-                sys::VPX_DL_REALTIME.into(),
+                flags,
+                deadline,
             )
         };
         if code != sys::vpx_codec_err_t::VPX_CODEC_OK {

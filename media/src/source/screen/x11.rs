@@ -16,6 +16,7 @@ use x11rb::protocol::xproto::{
 use x11rb::protocol::{Event, xfixes};
 use x11rb::rust_connection::RustConnection;
 
+use super::Capture;
 use super::cursor::{self, Canvas, Cursor};
 use crate::frame::{Frame, FramePool};
 use crate::picture::convert::{Converter, RawFormat, RawPicture};
@@ -43,11 +44,6 @@ impl Display {
             DeviceSelector::Name(name) => Some(name.as_str()),
             DeviceSelector::Default | DeviceSelector::Index(_) => None,
         };
-        // Its X server shows X programs only, and of the rest nothing but black.
-        let wayland = std::env::var_os("WAYLAND_DISPLAY").is_some_and(|name| !name.is_empty());
-        if wayland && named.is_none() {
-            return Err("this is a Wayland session, and sharing needs an X11 one".to_owned());
-        }
         if !plausible(named) {
             return Err("there is no display of this number".to_owned());
         }
@@ -107,42 +103,6 @@ impl Display {
         Ok(())
     }
 
-    /// What it is called.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether it looks different since the last call.
-    pub fn changed(&mut self) -> Result<bool, String> {
-        let gone = |error: x11rb::errors::ConnectionError| error.to_string();
-        while let Some(event) = self.connection.poll_for_event().map_err(gone)? {
-            match event {
-                Event::DamageNotify(_) => self.dirty = true,
-                Event::ConfigureNotify(event) if event.window == self.root => {
-                    self.size = (event.width, event.height);
-                    self.forget_memory();
-                    self.dirty = true;
-                }
-                _ => {}
-            }
-        }
-        // Before the picture is taken, so that no change falls between.
-        if self.dirty
-            && let Some(damage) = self.damage
-        {
-            self.connection.damage_subtract(damage, x11rb::NONE, x11rb::NONE).map_err(gone)?;
-        }
-        let cursor = self.look_up_cursor()?;
-        let moved = match (&cursor, &self.cursor) {
-            (Some(new), Some(old)) => {
-                (new.x, new.y, new.cursor_serial) != (old.x, old.y, old.cursor_serial)
-            }
-            (new, old) => new.is_some() != old.is_some(),
-        };
-        self.cursor = cursor;
-        Ok(std::mem::replace(&mut self.dirty, self.damage.is_none()) || moved)
-    }
-
     fn look_up_cursor(&self) -> Result<Option<GetCursorImageReply>, String> {
         let has_xfixes = self
             .connection
@@ -159,22 +119,6 @@ impl Display {
             // No pointer at the moment.
             Err(x11rb::errors::ReplyError::X11Error(_)) => Ok(None),
             Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Takes a picture.
-    pub fn capture(&mut self) -> Result<Frame, String> {
-        match self.try_capture() {
-            Ok(frame) => Ok(frame),
-            // It may just have changed its size, which the next events will tell.
-            Err(_) => {
-                let geometry = self.connection.get_geometry(self.root);
-                let geometry = geometry.map_err(|error| error.to_string())?.reply();
-                let geometry = geometry.map_err(|error| error.to_string())?;
-                self.size = (geometry.width, geometry.height);
-                self.forget_memory();
-                self.try_capture()
-            }
         }
     }
 
@@ -219,6 +163,57 @@ impl Display {
         }
         let raw = RawPicture { format: RawFormat::Bgrx, width, height, stride, data: pixels };
         self.converter.convert(&raw).map_err(|error| error.to_string())
+    }
+}
+
+impl Capture for Display {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn changed(&mut self) -> Result<bool, String> {
+        let gone = |error: x11rb::errors::ConnectionError| error.to_string();
+        while let Some(event) = self.connection.poll_for_event().map_err(gone)? {
+            match event {
+                Event::DamageNotify(_) => self.dirty = true,
+                Event::ConfigureNotify(event) if event.window == self.root => {
+                    self.size = (event.width, event.height);
+                    self.forget_memory();
+                    self.dirty = true;
+                }
+                _ => {}
+            }
+        }
+        // Before the picture is taken, so that no change falls between.
+        if self.dirty
+            && let Some(damage) = self.damage
+        {
+            self.connection.damage_subtract(damage, x11rb::NONE, x11rb::NONE).map_err(gone)?;
+        }
+        let cursor = self.look_up_cursor()?;
+        let moved = match (&cursor, &self.cursor) {
+            (Some(new), Some(old)) => {
+                (new.x, new.y, new.cursor_serial) != (old.x, old.y, old.cursor_serial)
+            }
+            (new, old) => new.is_some() != old.is_some(),
+        };
+        self.cursor = cursor;
+        Ok(std::mem::replace(&mut self.dirty, self.damage.is_none()) || moved)
+    }
+
+    fn capture(&mut self) -> Result<Frame, String> {
+        match self.try_capture() {
+            Ok(frame) => Ok(frame),
+            // It may just have changed its size, which the next events will tell.
+            Err(_) => {
+                let geometry = self.connection.get_geometry(self.root);
+                let geometry = geometry.map_err(|error| error.to_string())?.reply();
+                let geometry = geometry.map_err(|error| error.to_string())?;
+                self.size = (geometry.width, geometry.height);
+                self.forget_memory();
+                self.try_capture()
+            }
+        }
     }
 }
 
