@@ -89,6 +89,9 @@ pub struct CallArgs {
     /// Bring the voice to the usual loudness [default: likewise].
     #[arg(long, value_name = "on|off")]
     pub auto_gain: Option<Switch>,
+    /// Send two channels as they are, for music: the three above are off then [default: likewise, off].
+    #[arg(long, value_name = "on|off")]
+    pub stereo: Option<Switch>,
     /// Let the clocks of sound files and test tones run so many millionths faster than the system's, as sound
     /// cards do: for tests.
     #[arg(
@@ -136,6 +139,7 @@ impl CallArgs {
             echo_cancel: choose(self.echo_cancel, usual.echo_cancel),
             noise_suppression: choose(self.noise_suppression, usual.noise_suppression),
             auto_gain: choose(self.auto_gain, usual.auto_gain),
+            stereo: choose(self.stereo, usual.stereo),
         }
     }
 }
@@ -278,8 +282,10 @@ mod tests {
     fn each_part_of_the_sound_processing_can_be_switched() {
         let args = call(&["tea", "--echo-cancel", "off", "--auto-gain", "on"]).expect("valid");
         let usual = Processing { auto_gain: false, ..Processing::default() };
-        let wanted = Processing { echo_cancel: false, noise_suppression: true, auto_gain: true };
+        let wanted = Processing { echo_cancel: false, auto_gain: true, ..Processing::default() };
         assert_eq!(args.processing(usual), wanted);
+        let args = call(&["tea", "--stereo", "on"]).expect("valid");
+        assert_eq!(args.processing(usual), Processing { stereo: true, ..usual });
         assert!(call(&["tea", "--noise-suppression", "loud"]).is_err());
     }
 

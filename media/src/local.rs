@@ -123,18 +123,19 @@ impl LocalMedia {
         replace(&self.video, Some(Running::new(current, device)));
     }
 
-    /// Switches the sound source. Its name or its failure comes as a [`LocalEvent`].
+    /// Switches the sound source, to two channels where [`Processing::stereo`] wants them. Its name or its failure comes as a [`LocalEvent`].
     pub fn set_microphone(&self, spec: &AudioSourceSpec) {
         replace(&self.microphone, None);
         let current = Arc::new(AtomicBool::new(true));
         let lost = self.sound_events(&current, LocalEvent::MicrophoneLost, "microphone");
         let clock = self.clock();
+        let channels = if self.processing().stereo { 2 } else { 1 };
         let open: OpenCapture = match spec.clone() {
             AudioSourceSpec::Mic(selector) => {
-                Box::new(move |wake| mic::open(&selector, wake, lost))
+                Box::new(move |wake| mic::open(&selector, channels, wake, lost))
             }
             AudioSourceSpec::File(path) => {
-                Box::new(move |wake| wav::open_source(&path, clock, wake, lost))
+                Box::new(move |wake| wav::open_source(&path, channels, clock, wake, lost))
             }
             AudioSourceSpec::Testcard => Box::new(move |wake| wav::open_testcard(clock, wake)),
             AudioSourceSpec::None => return,
@@ -180,9 +181,15 @@ impl LocalMedia {
         }
     }
 
-    /// What is done to a microphone's sound from now on; files and test tones stay as they are.
+    /// What is done to a microphone's sound from now on; files and test tones stay as they are. How many
+    /// channels there are counts from the next [`LocalMedia::set_microphone`] on.
     pub fn set_processing(&self, processing: Processing) {
         self.feed.set_processing(processing);
+    }
+
+    /// What is done to a microphone's sound.
+    pub fn processing(&self) -> Processing {
+        self.feed.processing()
     }
 
     /// Sound files and test tones opened from now on have clocks that run so many millionths faster

@@ -194,6 +194,10 @@ pub struct Peer {
     video_flow: Arc<flow::Flow>,
     bridges: tokio::sync::Mutex<Bridges>,
     red: Arc<AtomicU8>,
+    /// The other end likes sound in two channels.
+    takes_stereo: AtomicBool,
+    /// We are likely to send sound in two channels.
+    sends_stereo: AtomicBool,
     relay_only: bool,
     gathering: watch::Receiver<u64>,
     /// As it was when the connection was made.
@@ -296,6 +300,8 @@ impl Peer {
             video_flow,
             bridges: tokio::sync::Mutex::new(bridges),
             red,
+            takes_stereo: AtomicBool::new(false),
+            sends_stereo: AtomicBool::new(false),
             relay_only: ice.relay_only,
             gathering,
             network,
@@ -318,6 +324,11 @@ impl Peer {
             .set_configuration(configuration)
             .await
             .map_err(|error| PeerError::Setup(error.to_string()))
+    }
+
+    /// Whether descriptions from now on say that we are likely to send sound in two channels.
+    pub fn set_sends_stereo(&self, sends: bool) {
+        self.sends_stereo.store(sends, Relaxed);
     }
 
     /// Makes and applies an offer; returns its SDP.
@@ -357,7 +368,9 @@ impl Peer {
     /// which spares the other end a round trip and the crate its next look: candidates that come
     /// one by one do not wake it.
     async fn describe(&self, description: RTCSessionDescription) -> Result<String, PeerError> {
-        let sdp = offer::prefer_red(&description.sdp);
+        let sends_stereo = self.sends_stereo.load(Relaxed);
+        let finish = |sdp: &str| offer::announce_stereo(&offer::prefer_red(sdp), sends_stereo);
+        let sdp = finish(&description.sdp);
         let mut gathering = self.gathering.clone();
         gathering.mark_unchanged();
         self.connection
@@ -370,7 +383,7 @@ impl Peer {
         // Those that do not come in time follow one by one, as all others do.
         let _ = tokio::time::timeout(GATHER_WITHIN, gathering.changed()).await;
         let described = self.connection.local_description().await;
-        Ok(described.map_or(sdp, |described| offer::prefer_red(&described.sdp)))
+        Ok(described.map_or(sdp, |described| finish(&described.sdp)))
     }
 
     /// Applies the other end's offer and answers it; returns the answer's SDP.
@@ -423,6 +436,7 @@ impl Peer {
         }
         .map_err(refuse)?;
         self.connection.set_remote_description(description).await.map_err(refuse)?;
+        self.takes_stereo.store(offer::takes_stereo(sdp), Relaxed);
         let [_, video] = &self.senders;
         if let Ok(parameters) = video.get_parameters().await {
             self.received_video.set(&parameters.rtp_parameters.codecs);
@@ -473,7 +487,8 @@ impl Peer {
     pub async fn outlets(&self) -> Outlets {
         let [audio, video] = &self.senders;
         let red = Some(self.red.load(Relaxed)).filter(|red| *red != offer::NO_RED);
-        let mut outlets = Outlets { audio: None, red, video: None };
+        let stereo = self.takes_stereo.load(Relaxed);
+        let mut outlets = Outlets { audio: None, red, stereo, video: None };
         if let Some(payload_type) = outlet::payload_type(audio, MIME_TYPE_OPUS).await {
             let (outlet, packets) = Outlet::new(64);
             let writer = outlet::Writer::new(&self.audio, self.audio_ssrc, payload_type, &outlet);

@@ -74,7 +74,8 @@ impl Session {
         }
         let outlets = self.peer.outlets().await;
         if let Some(outlet) = outlets.audio {
-            self.local.feed().connect(outlet, outlets.red, Arc::clone(&self.counters));
+            let counters = Arc::clone(&self.counters);
+            self.local.feed().connect(outlet, outlets.red, outlets.stereo, counters);
         }
         if let Some(outlet) = outlets.video {
             let events = self.events.clone();
@@ -96,11 +97,16 @@ impl Session {
         self.video_sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell_stereo(&self) {
+        self.peer.set_sends_stereo(self.local.processing().stereo);
+    }
+
     /// Makes and applies an offer.
     ///
     /// # Errors
     /// As [`Peer::offer`].
     pub async fn offer(&self) -> Result<String, PeerError> {
+        self.tell_stereo();
         self.peer.offer().await
     }
 
@@ -109,6 +115,7 @@ impl Session {
     /// # Errors
     /// As [`Peer::restart`].
     pub async fn restart(&self) -> Result<String, PeerError> {
+        self.tell_stereo();
         self.peer.restart().await
     }
 
@@ -117,6 +124,7 @@ impl Session {
     /// # Errors
     /// As [`Peer::answer`].
     pub async fn answer(&self, offer: &str) -> Result<String, PeerError> {
+        self.tell_stereo();
         self.peer.answer(offer).await
     }
 

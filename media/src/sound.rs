@@ -1,4 +1,5 @@
-//! Sound: 48 kHz mono `f32` in -1..1 everywhere between the devices and Opus.
+//! Sound: 48 kHz `f32` in -1..1 everywhere between the devices and Opus, one channel or two by turns,
+//! left first.
 //!
 //! A device, or the thread that stands in for one (files, the test tone), owns the clock. It
 //! meets the pipelines in a lock-free ring and calls a wake hook after each block, so that the
@@ -48,7 +49,7 @@ pub enum AudioSourceSpec {
 pub enum AudioSinkSpec {
     /// A speaker.
     Speaker(DeviceSelector),
-    /// A WAV file, 48 kHz mono 16 bit.
+    /// A WAV file, 48 kHz 16 bit: mono, or stereo once the two channels differ.
     File(PathBuf),
     /// Consumed in real time and forgotten.
     None,
@@ -56,8 +57,10 @@ pub enum AudioSinkSpec {
 
 /// A running source of sound. Dropping it stops the device.
 pub struct Capture {
-    /// Newly captured samples. When it is full the source drops the newest block.
+    /// Newly captured samples, in whole frames. When it is full the source drops the newest block.
     pub samples: rtrb::Consumer<f32>,
+    /// How many channels there are, 1 or 2.
+    pub channels: usize,
     /// The device's or file's name, for people.
     pub name: String,
     /// Whatever keeps the stream alive.
@@ -66,10 +69,12 @@ pub struct Capture {
 
 /// A running sink of sound. Dropping it stops the device.
 pub struct Playback {
-    /// Samples to be played next. Where it runs dry the sink plays silence.
+    /// Samples to be played next, in whole frames. Where it runs dry the sink plays silence.
     pub samples: rtrb::Producer<f32>,
+    /// How many channels it takes, 1 or 2.
+    pub channels: usize,
     /// How many samples should lie in the ring after each refill: the sink's block size with
-    /// some reserve for a late thread.
+    /// some reserve for a late thread, in all channels.
     pub target_fill: usize,
     /// The device's or file's name, for people.
     pub name: String,

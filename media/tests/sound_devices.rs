@@ -112,7 +112,7 @@ fn a_machine_without_sound_has_empty_lists_and_a_clear_error() {
     }
     let list = devices::list();
     assert_eq!((list.microphones.len(), list.speakers.len()), (0, 0), "{list:?}");
-    let error = mic::open(&DeviceSelector::Default, nothing(), events().0).err();
+    let error = mic::open(&DeviceSelector::Default, 1, nothing(), events().0).err();
     assert_eq!(error, Some(SoundError::NoDevice { kind: "microphone" }));
     let error = speaker::open(&named("Loud"), nothing(), events().0).err();
     assert_eq!(error, Some(SoundError::NoDevice { kind: "speaker" }));
@@ -135,7 +135,7 @@ fn listing_and_failing_print_nothing() {
 fn a_tone_at_the_microphone_comes_out_of_the_ring() {
     let _alone = alone();
     let pulse = Pulse::start();
-    let _player = pulse.play("micfeed", &tone(1000.0, 0.5, SAMPLE_RATE as usize), LIMIT);
+    let _player = pulse.play("micfeed", 1, &tone(1000.0, 0.5, SAMPLE_RATE as usize), LIMIT);
     let reader = thread::current();
     let wakes = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&wakes);
@@ -144,7 +144,7 @@ fn a_tone_at_the_microphone_comes_out_of_the_ring() {
         reader.unpark();
     });
     let (events, told) = events();
-    let mut capture = mic::open(&named("desk micro"), wake, events).expect("microphone");
+    let mut capture = mic::open(&named("desk micro"), 1, wake, events).expect("microphone");
     assert_eq!(capture.name, "Desk Microphone");
     hear(|heard| take(&mut capture, heard), 1000.0, 0.5);
 
@@ -163,29 +163,67 @@ fn a_tone_at_the_microphone_comes_out_of_the_ring() {
 }
 
 #[test]
+fn a_microphones_two_channels_stay_apart() {
+    let _alone = alone();
+    let pulse = Pulse::start();
+    let (left, right) =
+        (tone(440.0, 0.4, SAMPLE_RATE as usize), tone(550.0, 0.2, SAMPLE_RATE as usize));
+    let both: Vec<f32> = left.into_iter().zip(right).flat_map(|(l, r)| [l, r]).collect();
+    let _player = pulse.play("micfeed", 2, &both, LIMIT);
+    let reader = thread::current();
+    let wake: Wake = Arc::new(move || reader.unpark());
+    let mut capture = mic::open(&DeviceSelector::Default, 2, wake, events().0).expect("microphone");
+    assert_eq!(capture.channels, 2);
+    for (side, own, other, level) in [(0, 440.0, 550.0, 0.4), (1, 550.0, 440.0, 0.2)] {
+        let mut last = Vec::new();
+        let more = |heard: &mut Vec<f32>| {
+            let mut frames = Vec::new();
+            take(&mut capture, &mut frames);
+            heard.extend(frames.iter().skip(side).step_by(2));
+            last.clear();
+            last.extend_from_slice(&heard[heard.len().saturating_sub(SAMPLE_RATE as usize / 5)..]);
+        };
+        hear(more, own, level);
+        assert!(amplitude(&last, other) < 0.02, "{other} Hz in the channel of {own} Hz");
+    }
+}
+
+#[test]
 fn what_is_written_comes_out_of_the_speaker() {
     let _alone = alone();
     let pulse = Pulse::start();
-    let mut recorder = pulse.record("spk.monitor");
+    let mut recorders =
+        ["front-left", "front-right"].map(|channel| pulse.record("spk.monitor", channel));
     let writer = thread::current();
     let wake: Wake = Arc::new(move || writer.unpark());
     let (events, told) = events();
-    let Playback { mut samples, target_fill, name, guard } =
+    let Playback { mut samples, channels, target_fill, name, guard } =
         speaker::open(&DeviceSelector::Default, wake, events).expect("speaker");
     assert_eq!(name, "Loud Speaker");
     println!("target fill {target_fill}");
-    assert!((960..=1920).contains(&target_fill), "{target_fill}");
-    let sound = tone(440.0, 0.4, SAMPLE_RATE as usize);
-    let mut next = sound.iter().cycle();
-    let more = |heard: &mut Vec<f32>| {
+    assert_eq!(channels, 2);
+    assert!((2 * 960..=2 * 1920).contains(&target_fill), "{target_fill}");
+    let tones = [tone(440.0, 0.4, SAMPLE_RATE as usize), tone(550.0, 0.2, SAMPLE_RATE as usize)];
+    let mut next = tones[0].iter().zip(&tones[1]).cycle();
+    let mut play = || {
         thread::park_timeout(Duration::from_millis(100));
         let lying = samples.buffer().capacity() - samples.slots();
-        for sample in next.by_ref().take(target_fill.saturating_sub(lying)) {
-            samples.push(*sample).expect("room");
+        for (left, right) in next.by_ref().take(target_fill.saturating_sub(lying) / 2) {
+            samples.push_entire_slice(&[*left, *right]).expect("room");
         }
-        recorder.read(heard);
     };
-    hear(more, 440.0, 0.4);
+    let expected = [(440.0, 550.0, 0.4), (550.0, 440.0, 0.2)];
+    for (recorder, (own, other, level)) in recorders.iter_mut().zip(expected) {
+        let mut last = Vec::new();
+        let more = |heard: &mut Vec<f32>| {
+            play();
+            recorder.read(heard);
+            last.clear();
+            last.extend_from_slice(&heard[heard.len().saturating_sub(SAMPLE_RATE as usize / 5)..]);
+        };
+        hear(more, own, level);
+        assert!(amplitude(&last, other) < 0.02, "{other} Hz in the channel of {own} Hz");
+    }
     assert_eq!(told.try_recv().ok(), None);
     drop(guard);
 }
@@ -200,13 +238,14 @@ fn an_unknown_name_is_told_with_what_there_is() {
         "there is no speaker \"Gramophone\": `visavis devices` lists \
          \"Loud Speaker\", \"Microphone Feed\""
     );
-    let error = mic::open(&DeviceSelector::Index(3), nothing(), events().0).err().expect("error");
+    let error =
+        mic::open(&DeviceSelector::Index(3), 1, nothing(), events().0).err().expect("error");
     assert_eq!(
         error.to_string(),
         "there is no microphone \"3\": `visavis devices` lists \"Desk Microphone\""
     );
     // Monitors are hidden, not just listed last.
-    assert!(mic::open(&named("spk.monitor"), nothing(), events().0).is_err());
+    assert!(mic::open(&named("spk.monitor"), 1, nothing(), events().0).is_err());
 }
 
 /// Opens both and waits until their callbacks run.
@@ -221,7 +260,7 @@ fn open_both() -> (Capture, Playback, [mpsc::Receiver<SoundEvent>; 2]) {
     let speaker_wake: Wake = Arc::new(move || {
         of_speaker.1.fetch_add(1, Ordering::Relaxed);
     });
-    let capture = mic::open(&DeviceSelector::Default, mic_wake, mic_events).expect("mic");
+    let capture = mic::open(&DeviceSelector::Default, 1, mic_wake, mic_events).expect("mic");
     let playback =
         speaker::open(&DeviceSelector::Default, speaker_wake, speaker_events).expect("speaker");
     let deadline = Instant::now() + LIMIT;
@@ -265,7 +304,7 @@ fn a_frozen_server_is_a_stall_and_dropping_does_not_hang() {
     });
     dropped.recv_timeout(LIMIT).expect("dropping hangs");
     // Opening and listing come back too, with the reason.
-    let error = mic::open(&DeviceSelector::Default, nothing(), events().0).err().expect("error");
+    let error = mic::open(&DeviceSelector::Default, 1, nothing(), events().0).err().expect("error");
     assert!(error.to_string().contains("does not answer"), "{error}");
     assert_eq!(devices::list().speakers, []);
 }

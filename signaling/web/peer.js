@@ -6,6 +6,7 @@ export function makePeer(iceServers, offering, tracks) {
   // `?relay` in the page's address: through a relay or not at all, so that the other end does not learn our addresses.
   const iceTransportPolicy = new URLSearchParams(location.search).has('relay') ? 'relay' : 'all';
   const pc = new RTCPeerConnection({ iceServers: usable(iceServers), iceTransportPolicy, bundlePolicy: 'max-bundle' });
+  hearStereo(pc);
   if (offering) {
     for (const kind of ['audio', 'video']) {
       pc.addTransceiver(tracks[kind] ?? kind, { direction: 'sendrecv', streams: [OUR_STREAM] });
@@ -13,6 +14,36 @@ export function makePeer(iceServers, offering, tracks) {
     preferCodecs(pc);
   }
   return pc;
+}
+
+/**
+ * Music in two channels is heard in two (RFC 7587, 6.1), while our own voice stays in one. Chromium decodes as its own
+ * description says, which leaves stereo out, and would encode as the other end's says: a voice at twice the rate.
+ */
+function hearStereo(pc) {
+  const setLocal = pc.setLocalDescription.bind(pc);
+  pc.setLocalDescription = async (description) => {
+    if (description) return setLocal(description);
+    try {
+      const made = pc.signalingState === 'have-remote-offer' ? await pc.createAnswer() : await pc.createOffer();
+      return await setLocal({ type: made.type, sdp: withStereo(made.sdp, true) });
+    } catch {
+      // The other end's offer came in between, or this browser lets nothing be changed: as the browser thinks best.
+      return setLocal();
+    }
+  };
+  const setRemote = pc.setRemoteDescription.bind(pc);
+  pc.setRemoteDescription = ({ type, sdp }) => setRemote({ type, sdp: sdp && withStereo(sdp, false) });
+}
+
+/** The description with `stereo=1` among Opus' parameters, or without. */
+export function withStereo(sdp, stereo) {
+  const opus = [...sdp.matchAll(/^a=rtpmap:(\d+) opus\/48000\/2\s*$/gim)].map(([, type]) => type);
+  return sdp.replace(/^a=fmtp:(\d+) ([^\r\n]*)/gm, (line, type, format) => {
+    if (!opus.includes(type)) return line;
+    const others = format.split(';').map((parameter) => parameter.trim()).filter((parameter) => parameter && !/^stereo\s*=/i.test(parameter));
+    return `a=fmtp:${type} ${[...others, stereo ? 'stereo=1' : 'stereo=0'].join(';')}`;
+  });
 }
 
 /** Names what we send as one stream, so that the other end plays sound and picture in step. */

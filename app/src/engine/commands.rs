@@ -49,8 +49,12 @@ impl Engine {
                 self.save();
             }
             Command::SetProcessing(processing) => {
+                let channels = self.local.processing().stereo != processing.stereo;
                 self.settings.processing = processing;
                 self.local.set_processing(processing);
+                if channels {
+                    self.devices.restart_microphone(&self.local);
+                }
                 self.save();
             }
             Command::SetName(name) => {

@@ -173,6 +173,11 @@ impl Devices {
     pub(super) fn choose_microphone(&mut self, local: &LocalMedia, id: Option<String>) {
         self.microphone_id = id;
         self.sources.audio = None;
+        self.restart_microphone(local);
+    }
+
+    /// Opens it again if it is open, with as many channels as are wanted now.
+    pub(super) fn restart_microphone(&mut self, local: &LocalMedia) {
         // A muted one of a call is open as well.
         if self.microphone != DeviceState::Off {
             self.start_microphone(local);

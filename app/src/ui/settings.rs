@@ -1,6 +1,6 @@
 //! Choosing devices: in the lobby, and in the popover of a call.
 
-use eframe::egui::{ComboBox, Rect, Stroke, TextWrapMode, Ui, pos2, vec2};
+use eframe::egui::{Checkbox, ComboBox, Rect, Stroke, TextWrapMode, Ui, pos2, vec2};
 use visavis_media::devices::Device;
 
 use super::icons::{Icon, square};
@@ -53,15 +53,17 @@ pub fn devices_ui(
     commands
 }
 
-/// Switches for what is done to the microphone's sound.
+/// Switches for what is done to the microphone's sound: with stereo nothing else is.
 pub fn processing_ui(ui: &mut Ui, snapshot: &Snapshot, words: &Words) -> Option<Command> {
     let mut processing = snapshot.settings.processing;
-    for (on, label) in [
-        (&mut processing.echo_cancel, words.echo_cancel),
-        (&mut processing.noise_suppression, words.noise_suppression),
-        (&mut processing.auto_gain, words.auto_gain),
+    let voice = !processing.stereo;
+    for (on, label, may) in [
+        (&mut processing.echo_cancel, words.echo_cancel, voice),
+        (&mut processing.noise_suppression, words.noise_suppression, voice),
+        (&mut processing.auto_gain, words.auto_gain, voice),
+        (&mut processing.stereo, words.stereo, true),
     ] {
-        ui.checkbox(on, theme::plain(label, 14.0));
+        ui.add_enabled(may, Checkbox::new(on, theme::plain(label, 14.0)));
     }
     (processing != snapshot.settings.processing).then_some(Command::SetProcessing(processing))
 }

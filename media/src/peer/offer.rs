@@ -38,7 +38,8 @@ pub(super) fn media_engine() -> Result<MediaEngine, Error> {
     Ok(engine)
 }
 
-/// RFC 7587; mono is sent, either is understood.
+/// RFC 7587. What is said of stereo is added last, by [`announce_stereo`]: an answer of the crate
+/// repeats what the offer said.
 pub(super) fn opus_codec() -> RTCRtpCodec {
     RTCRtpCodec {
         mime_type: MIME_TYPE_OPUS.to_owned(),
@@ -96,6 +97,61 @@ pub(super) fn prefer_red(sdp: &str) -> String {
         format!("m=audio {}\r\n", fields.join(" "))
     });
     reordered.collect()
+}
+
+/// The description with what we say of Opus in it (RFC 7587 section 6.1): stereo is liked, and
+/// whether we are likely to send it.
+pub(super) fn announce_stereo(sdp: &str, sends: bool) -> String {
+    let sends = u8::from(sends);
+    let ours = format!("stereo=1;sprop-stereo={sends}");
+    let types = opus_payload_types(sdp);
+    let formatted: Vec<&str> =
+        sdp.lines().filter_map(|line| Some(opus_format(line, &types)?.0)).collect();
+    let told = sdp.split_inclusive('\n').map(|line| {
+        if let Some((payload_type, format)) = opus_format(line, &types) {
+            let others = format.split(';').map(str::trim).filter(|parameter| {
+                let name = parameter.split('=').next().unwrap_or_default().trim_end();
+                !name.is_empty()
+                    && !["stereo", "sprop-stereo"]
+                        .iter()
+                        .any(|ours| ours.eq_ignore_ascii_case(name))
+            });
+            let all: Vec<&str> = others.chain([ours.as_str()]).collect();
+            return format!("a=fmtp:{payload_type} {}\r\n", all.join(";"));
+        }
+        match opus_mapping(line).filter(|payload_type| !formatted.contains(payload_type)) {
+            Some(payload_type) => format!("{line}a=fmtp:{payload_type} {ours}\r\n"),
+            None => line.to_owned(),
+        }
+    });
+    told.collect()
+}
+
+/// Whether the end that wrote this description likes to receive stereo (RFC 7587 section 6.1).
+pub(super) fn takes_stereo(sdp: &str) -> bool {
+    let types = opus_payload_types(sdp);
+    sdp.lines().filter_map(|line| opus_format(line, &types)).any(|(_, format)| {
+        format.split(';').any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("stereo") && value.trim() == "1"
+        })
+    })
+}
+
+fn opus_payload_types(sdp: &str) -> Vec<&str> {
+    sdp.lines().filter_map(opus_mapping).collect()
+}
+
+/// The payload type, if this line calls one Opus.
+fn opus_mapping(line: &str) -> Option<&str> {
+    let (payload_type, codec) = line.trim_end().strip_prefix("a=rtpmap:")?.split_once(' ')?;
+    codec.trim().eq_ignore_ascii_case("opus/48000/2").then_some(payload_type)
+}
+
+/// Payload type and parameters, if this line gives those of one of `types`.
+fn opus_format<'a>(line: &'a str, types: &[&str]) -> Option<(&'a str, &'a str)> {
+    let (payload_type, format) = line.trim_end().strip_prefix("a=fmtp:")?.split_once(' ')?;
+    types.contains(&payload_type).then_some((payload_type, format))
 }
 
 /// H.264 (RFC 6184) as constrained baseline, level 3.1, packetization mode 1 (RFC 7742 section
@@ -189,6 +245,48 @@ mod tests {
         assert!(sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), "{sdp}");
         assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 102 63\r\n"), "{sdp}");
         assert_eq!((sdp.len(), prefer_red(&sdp)), (SDP.len(), sdp));
+    }
+
+    #[test]
+    fn stereo_is_liked_and_what_the_other_end_said_of_it_is_not_repeated() {
+        for (given, told) in [
+            ("a=fmtp:111 minptime=10;useinbandfec=1\r\n", "a=fmtp:111 minptime=10;useinbandfec=1;"),
+            ("a=fmtp:111 stereo=0;minptime=10; sprop-stereo=1\r\n", "a=fmtp:111 minptime=10;"),
+            ("a=fmtp:111 Stereo=1\r\n", "a=fmtp:111 "),
+            ("", "a=fmtp:111 "),
+        ] {
+            let sdp = format!("{SDP}{given}");
+            for sends in [false, true] {
+                let ours = announce_stereo(&sdp, sends);
+                let line = format!("{told}stereo=1;sprop-stereo={}\r\n", u8::from(sends));
+                assert!(ours.contains(&line), "{ours}");
+                assert_eq!(ours.matches("a=fmtp:111 ").count(), 1, "{ours}");
+                assert!(ours.contains("a=fmtp:63 111/111\r\n"), "{ours}");
+                assert!(takes_stereo(&ours));
+                assert_eq!(announce_stereo(&ours, sends), ours);
+            }
+        }
+        let without = "v=0\r\na=rtpmap:96 VP8/90000\r\n";
+        assert_eq!(announce_stereo(without, true), without);
+    }
+
+    #[test]
+    fn only_stereo_1_of_opus_means_stereo() {
+        let with = |format: &str| takes_stereo(&format!("{SDP}{format}\r\n"));
+        assert!(with("a=fmtp:111 maxplaybackrate=48000;stereo=1;useinbandfec=1"));
+        assert!(with("a=fmtp:111 minptime=10; STEREO=1"));
+        for without in [
+            "a=fmtp:111 minptime=10;useinbandfec=1",
+            "a=fmtp:111 stereo=0",
+            "a=fmtp:111 sprop-stereo=1",
+            "a=fmtp:111 stereo",
+            "a=fmtp:111 stereo=10",
+            "a=fmtp:102 stereo=1",
+            "a=fmtp:63 stereo=1",
+            "",
+        ] {
+            assert!(!with(without), "{without}");
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct Outlets {
     pub audio: Option<Outlet>,
     /// The payload type of RED (RFC 2198), where the other end takes it.
     pub red: Option<u8>,
+    /// Whether the other end likes sound in two channels (RFC 7587 section 6.1).
+    pub stereo: bool,
     /// Pictures.
     pub video: Option<VideoOutlet>,
 }

@@ -132,7 +132,8 @@ impl AudioReceiver {
 }
 
 fn run(stop: &Stop, mut playback: Playback, out: &AudioOut, heard: bool) {
-    let mut player = match Player::new() {
+    let channels = playback.channels;
+    let mut player = match Player::new(channels == 2) {
         Ok(player) => player,
         Err(error) => {
             tracing::error!(%error, "received sound cannot be played");
@@ -147,17 +148,22 @@ fn run(stop: &Stop, mut playback: Playback, out: &AudioOut, heard: bool) {
             if waiting >= playback.target_fill {
                 break;
             }
-            let sound = player.next_frame(millis(waiting as f64 / 48.0));
-            let room = playback.samples.slots().min(sound.len());
-            let Ok(chunk) = playback.samples.write_chunk_uninit(room) else {
+            let waiting = millis((waiting / channels) as f64 / 48.0);
+            let sound = player.next_frame(now(), waiting);
+            let frames = (playback.samples.slots() / channels).min(sound.frames());
+            let Ok(chunk) = playback.samples.write_chunk_uninit(frames * channels) else {
                 break;
             };
-            let written = chunk.fill_from_iter(sound.iter().copied());
+            let written = if sound.channels < channels {
+                chunk.fill_from_iter(sound.samples.iter().flat_map(|sample| [*sample; 2]))
+            } else {
+                chunk.fill_from_iter(sound.samples.iter().copied())
+            };
             if written == 0 {
                 break;
             }
             if heard {
-                out.reference.push(sound.iter().take(written).copied());
+                out.reference.push(sound.mono().take(frames));
             }
         }
         // Woken by the sink after each block; the limit is for one that fell silent.
@@ -165,21 +171,45 @@ fn run(stop: &Stop, mut playback: Playback, out: &AudioOut, heard: bool) {
     }
 }
 
+/// What is played next, in one channel or two by turns.
+struct Sound<'a> {
+    samples: &'a [f32],
+    channels: usize,
+}
+
+impl Sound<'_> {
+    fn frames(&self) -> usize {
+        self.samples.len() / self.channels
+    }
+
+    /// What an echo canceller of one channel has to take out.
+    fn mono(&self) -> impl Iterator<Item = f32> {
+        let share = 1.0 / self.channels as f32;
+        self.samples.chunks(self.channels).map(move |frame| frame.iter().sum::<f32>() * share)
+    }
+}
+
 /// Turns one connection's packets into sound.
 struct Player {
     inlet: Option<Arc<AudioInlet>>,
+    /// The sink has two channels.
+    wide: bool,
     decoder: OpusDecoder,
     level: LevelMeter,
     sound: Vec<f32>,
+    /// Of `sound`, by turns.
+    channels: usize,
 }
 
 impl Player {
-    fn new() -> Result<Self, CodecError> {
+    fn new(wide: bool) -> Result<Self, CodecError> {
         Ok(Self {
             inlet: None,
-            decoder: OpusDecoder::new()?,
+            wide,
+            decoder: decoder(wide)?,
             level: LevelMeter::default(),
             sound: Vec::with_capacity(LONGEST_PACKET_SAMPLES),
+            channels: 1,
         })
     }
 
@@ -189,7 +219,7 @@ impl Player {
             return;
         }
         self.inlet = inlet;
-        match OpusDecoder::new() {
+        match decoder(self.wide) {
             Ok(decoder) => self.decoder = decoder,
             Err(error) => tracing::warn!(%error, "the old decoder is used on"),
         }
@@ -197,17 +227,18 @@ impl Player {
 
     /// The next 20 ms; more where the other end sends longer packets, a little more or less
     /// where the buffer wants to grow or shrink; `waiting` before it in the sink. Never empty.
-    fn next_frame(&mut self, waiting: Duration) -> &[f32] {
+    fn next_frame(&mut self, now: Instant, waiting: Duration) -> Sound<'_> {
         let Some(inlet) = self.inlet.clone() else {
-            return self.silence();
+            self.silence();
+            return self.sound();
         };
         let (playout, stats, timestamp) = {
             let mut buffer = inlet.buffer();
-            let playout = buffer.poll_frame(now());
+            let playout = buffer.poll_frame(now);
             (playout, buffer.stats(), buffer.played_timestamp())
         };
         if let (Playout::Play { .. }, Some(timestamp)) = (&playout, timestamp) {
-            let heard = now() + waiting + LOOKAHEAD;
+            let heard = now + waiting + LOOKAHEAD;
             inlet.counters.sync(|sync| sync.handle_audio_played(heard, timestamp));
         }
         if let Err(error) = self.decode(&playout) {
@@ -217,10 +248,10 @@ impl Player {
         if let Playout::Play { stretch, .. } = playout {
             match stretch {
                 Stretch::Accelerate => {
-                    stretch::accelerate(&mut self.sound);
+                    stretch::accelerate(&mut self.sound, self.channels);
                 }
                 Stretch::Expand => {
-                    stretch::expand(&mut self.sound);
+                    stretch::expand(&mut self.sound, self.channels);
                 }
                 Stretch::None => {}
             }
@@ -234,45 +265,56 @@ impl Player {
             flow.buffer = Some(millis(stats.buffer_ms));
             flow.level_dbfs = Some(loudness);
         });
-        if self.sound.is_empty() { self.silence() } else { &self.sound }
+        if self.sound.is_empty() {
+            self.silence();
+        }
+        self.sound()
+    }
+
+    fn sound(&self) -> Sound<'_> {
+        Sound { samples: &self.sound, channels: self.channels }
     }
 
     fn decode(&mut self, playout: &Playout) -> Result<(), CodecError> {
         match playout {
             Playout::Play { payload, .. } => {
-                self.sound.resize(LONGEST_PACKET_SAMPLES, 0.0);
+                self.decoder.follow(payload);
+                self.make_room(LONGEST_PACKET_SAMPLES);
                 let len = self.decoder.decode(payload, &mut self.sound)?;
                 self.sound.truncate(len);
             }
             Playout::Fec { payload, samples } => {
-                self.sound.resize((*samples).min(LONGEST_PACKET_SAMPLES), 0.0);
+                self.decoder.follow(payload);
+                self.make_room((*samples).min(LONGEST_PACKET_SAMPLES));
                 self.decoder.decode_fec(payload, &mut self.sound)?;
             }
             Playout::Conceal | Playout::Comfort => self.conceal(),
-            Playout::Silence => {
-                self.silence();
-            }
+            Playout::Silence => self.silence(),
         }
         Ok(())
     }
 
     fn conceal(&mut self) {
-        let mut frame = [0.0; FRAME_SAMPLES];
-        if self.decoder.conceal(&mut frame).is_err() {
-            frame.fill(0.0);
+        self.make_room(FRAME_SAMPLES);
+        if self.decoder.conceal(&mut self.sound).is_err() {
+            self.sound.fill(0.0);
         }
-        self.set(&frame);
     }
 
-    fn silence(&mut self) -> &[f32] {
-        self.set(&[0.0; FRAME_SAMPLES]);
-        &self.sound
+    fn silence(&mut self) {
+        self.make_room(FRAME_SAMPLES);
+        self.sound.fill(0.0);
     }
 
-    fn set(&mut self, frame: &[f32; FRAME_SAMPLES]) {
-        self.sound.clear();
-        self.sound.extend_from_slice(frame);
+    /// For so many samples of each channel that the decoder has now.
+    fn make_room(&mut self, samples: usize) {
+        self.channels = self.decoder.channels();
+        self.sound.resize(samples * self.channels, 0.0);
     }
+}
+
+fn decoder(wide: bool) -> Result<OpusDecoder, CodecError> {
+    if wide { OpusDecoder::stereo() } else { OpusDecoder::new() }
 }
 
 fn millis(ms: f64) -> Duration {
@@ -294,3 +336,6 @@ impl LevelMeter {
         self.recent.iter().copied().fold(SILENCE_DBFS, f32::max)
     }
 }
+
+#[cfg(test)]
+mod tests;

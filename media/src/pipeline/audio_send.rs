@@ -42,6 +42,7 @@ pub struct AudioFeed {
 struct Way {
     outlet: Outlet,
     red: Option<u8>,
+    stereo: bool,
     counters: Arc<Counters>,
 }
 
@@ -64,7 +65,8 @@ impl AudioFeed {
         *self.processing.lock().unwrap_or_else(PoisonError::into_inner) = processing;
     }
 
-    fn processing(&self) -> Processing {
+    /// What is done to a microphone's sound.
+    pub fn processing(&self) -> Processing {
         *self.processing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,9 +80,10 @@ impl AudioFeed {
         f32::from_bits(self.level.load(Relaxed))
     }
 
-    /// Where packets go from now on; `red` is the payload type of RED, where it is taken.
-    pub fn connect(&self, outlet: Outlet, red: Option<u8>, counters: Arc<Counters>) {
-        *self.lock() = Some(Way { outlet, red, counters });
+    /// Where packets go from now on; `red` is the payload type of RED, where it is taken, `stereo`
+    /// whether two channels are liked.
+    pub fn connect(&self, outlet: Outlet, red: Option<u8>, stereo: bool, counters: Arc<Counters>) {
+        *self.lock() = Some(Way { outlet, red, stereo, counters });
     }
 
     /// Packets go nowhere any more, if it was this connection they went to.
@@ -134,20 +137,22 @@ impl AudioSender {
 }
 
 fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed, live: bool) {
-    let mut voice = match Voice::new(now()) {
+    let channels = capture.channels;
+    let mut voice = match Voice::new(now(), channels) {
         Ok(voice) => voice,
         Err(error) => {
             tracing::error!(%error, "sound cannot be sent");
             return;
         }
     };
-    let mut processor = live.then(|| Processor::new(feed.processing()));
+    // Two channels are music, which stays as it is.
+    let mut processor = (live && channels == 1).then(|| Processor::new(feed.processing()));
     feed.reference.clear();
-    let mut frame = [0.0_f32; FRAME_SAMPLES];
+    let mut frame = vec![0.0_f32; FRAME_SAMPLES * channels];
     let mut timestamp = feed.timestamp();
     let mut failed = false;
     while !stop.is_set() {
-        let Ok(chunk) = capture.samples.read_chunk(FRAME_SAMPLES) else {
+        let Ok(chunk) = capture.samples.read_chunk(frame.len()) else {
             // Woken by the source after each block; the limit is for one that fell silent.
             std::thread::park_timeout(Duration::from_millis(50));
             continue;
@@ -170,11 +175,11 @@ fn run(stop: &Stop, mut capture: Capture, feed: &AudioFeed, live: bool) {
         let level = dbfs(&frame);
         feed.set_level(level);
         timestamp = timestamp.wrapping_add(FRAME_SAMPLES as u32);
-        let Some(Way { outlet, red, counters }) = feed.way() else {
+        let Some(Way { outlet, red, stereo, counters }) = feed.way() else {
             continue;
         };
         let target = counters.sending().map(|sending| sending.target);
-        let path = Path { red, loss: counters.audio_loss(), target };
+        let path = Path { red, loss: counters.audio_loss(), target, stereo };
         let begun = now().checked_sub(FRAME).unwrap_or_else(now);
         counters.capture(|clocks| clocks.handle_captured(Stream::Audio, begun, timestamp));
         match voice.push(now(), &frame, timestamp, &path) {

@@ -27,11 +27,14 @@ pub(super) struct Path {
     pub loss: Option<Loss>,
     /// What congestion control allows for sound and pictures together.
     pub target: Option<Bitrate>,
+    /// The other end likes two channels.
+    pub stereo: bool,
 }
 
 /// Encodes one stream.
 pub(super) struct Voice {
     encoder: OpusEncoder,
+    channels: usize,
     planner: Planner,
     plan: Plan,
     sent: RedSender,
@@ -43,29 +46,33 @@ pub(super) struct Voice {
 }
 
 impl Voice {
-    /// An encoder for a network that nothing is known of.
-    pub fn new(now: Instant) -> Result<Self, CodecError> {
+    /// An encoder of one channel or two, for a network that nothing is known of.
+    pub fn new(now: Instant, channels: usize) -> Result<Self, CodecError> {
         let mut planner = Planner::new();
         let plan = planner.plan(now, None, None, false);
-        let mut encoder = OpusEncoder::new(plan.bitrate)?;
+        let mut encoder = match channels {
+            2 => OpusEncoder::stereo(plan.bitrate)?,
+            _ => OpusEncoder::new(plan.bitrate)?,
+        };
         encoder.set_packet_loss_perc(plan.fec_percent)?;
         Ok(Self {
             encoder,
+            channels,
             planner,
             plan,
             sent: RedSender::default(),
-            waiting: Vec::with_capacity(3 * FRAME_SAMPLES),
+            waiting: Vec::with_capacity(3 * FRAME_SAMPLES * channels),
             waiting_since: 0,
             pausing: false,
         })
     }
 
-    /// Takes a frame of 20 ms that begins at `timestamp`; returns a packet when one is full and
+    /// Takes a frame of 20 ms, channels by turns, that begins at `timestamp`; returns a packet when one is full and
     /// worth sending.
     pub fn push(
         &mut self,
         now: Instant,
-        frame: &[f32; FRAME_SAMPLES],
+        frame: &[f32],
         timestamp: u32,
         path: &Path,
     ) -> Result<Option<OutgoingPacket>, CodecError> {
@@ -75,7 +82,7 @@ impl Voice {
             self.waiting_since = timestamp;
         }
         self.waiting.extend_from_slice(frame);
-        if self.waiting.len() < self.plan.packet_frames * FRAME_SAMPLES {
+        if self.waiting.len() < self.plan.packet_frames * FRAME_SAMPLES * self.channels {
             return Ok(None);
         }
         let encoded = self.encoder.encode(&self.waiting);
@@ -106,8 +113,12 @@ impl Voice {
     }
 
     fn follow(&mut self, now: Instant, path: &Path) -> Result<(), CodecError> {
+        self.planner.set_stereo(path.stereo && self.channels == 2);
         let plan = self.planner.plan(now, path.loss, path.target, path.red.is_some());
         let old = std::mem::replace(&mut self.plan, plan);
+        if plan.stereo != old.stereo {
+            self.encoder.set_music(plan.stereo)?;
+        }
         if plan.bitrate != old.bitrate {
             self.encoder.set_bitrate(plan.bitrate)?;
         }
@@ -117,7 +128,8 @@ impl Voice {
         if plan.dtx != old.dtx {
             self.encoder.set_dtx(plan.dtx)?;
         }
-        if (plan.packet_frames, plan.red) != (old.packet_frames, old.red) {
+        let how = |plan: &Plan| (plan.packet_frames, plan.red, plan.stereo);
+        if how(&plan) != how(&old) {
             tracing::debug!(?plan, "how sound is sent");
         }
         Ok(())

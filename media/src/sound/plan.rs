@@ -24,6 +24,8 @@ pub struct Plan {
     pub red: &'static [usize],
     /// Whether pauses of the voice are not sent.
     pub dtx: bool,
+    /// Two channels of music instead of one voice.
+    pub stereo: bool,
 }
 
 impl Plan {
@@ -76,6 +78,14 @@ const RATES: [(Bitrate, Bitrate); 5] = [
     (Bitrate::ZERO, Bitrate::from_kbps(12)),
 ];
 
+/// The same for two channels of music: good at 64, hard to tell from the original at 96 (RFC 7587
+/// section 3.1.1 wants 64 to 128). Where packets are long it is one voice. The lower row is within
+/// what a call without pictures begins with, since nothing there finds out that a link carries more.
+const MUSIC: [(Bitrate, Bitrate); 2] = [
+    (Bitrate::from_kbps(400), Bitrate::from_kbps(96)),
+    (LONG_PACKETS_BELOW, Bitrate::from_kbps(64)),
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     Clean,
@@ -105,6 +115,10 @@ pub struct Planner {
     fec_percent: u8,
     long_packets: bool,
     rate: usize,
+    /// There are two channels to send, and the other end likes them.
+    stereo: bool,
+    /// Beyond `MUSIC`: too little for it.
+    music_rate: usize,
 }
 
 impl Default for Planner {
@@ -123,7 +137,14 @@ impl Planner {
             fec_percent: LEAST_FEC_PERCENT,
             long_packets: false,
             rate: 0,
+            stereo: false,
+            music_rate: 0,
         }
+    }
+
+    /// Whether there are two channels to send to an end that likes them.
+    pub fn set_stereo(&mut self, stereo: bool) {
+        self.stereo = stereo;
     }
 
     /// How to send now. `loss` is what happened to sound lately, `target` what congestion control
@@ -146,12 +167,14 @@ impl Planner {
             (Level::Red, false) => &[1],
             (Level::MoreRed, false) => &[1, 2],
         };
+        let music = MUSIC.get(self.music_rate).filter(|_| self.stereo && !self.long_packets);
         let mut plan = Plan {
-            bitrate: RATES.get(self.rate).map_or(RATES[0].1, |(_, rate)| *rate),
+            bitrate: music.or(RATES.get(self.rate)).map_or(RATES[0].1, |(_, rate)| *rate),
             packet_frames: if self.long_packets { 3 } else { 1 },
             fec_percent: self.fec_percent,
             red: copies,
             dtx: self.long_packets,
+            stereo: music.is_some(),
         };
         // Copies come out of what pictures get, but never most of it.
         while plan.wire_rate().bps() * 2 > target.bps() && !plan.red.is_empty() {
@@ -191,13 +214,18 @@ impl Planner {
         } else {
             target < LONG_PACKETS_BELOW
         };
-        let fits = |margin: f64| {
-            let last = RATES.len() - 1;
-            RATES.iter().position(|(from, _)| target >= from.scaled(margin)).unwrap_or(last)
-        };
-        // `RATES` falls: a lower index is a higher rate.
-        self.rate = self.rate.clamp(fits(1.0), fits(MARGIN).max(fits(1.0)));
+        self.rate = step(&RATES, self.rate, target);
+        self.music_rate = step(&MUSIC, self.music_rate, target);
     }
+}
+
+/// The place in a table that falls: down as soon as the target is below, up when it is well above.
+fn step(table: &[(Bitrate, Bitrate)], old: usize, target: Bitrate) -> usize {
+    let fits = |margin: f64| {
+        let fit = |(from, _): &(Bitrate, Bitrate)| target >= from.scaled(margin);
+        table.iter().position(fit).unwrap_or(table.len())
+    };
+    old.clamp(fits(1.0), fits(MARGIN).max(fits(1.0)))
 }
 
 fn percent(loss: f64) -> u8 {
@@ -298,6 +326,32 @@ mod tests {
     }
 
     #[test]
+    fn music_needs_a_link_that_carries_it_and_an_end_that_likes_it() {
+        let mut planner = Planner::new();
+        let now = Instant::now();
+        let mut at = |stereo, kbps| {
+            planner.set_stereo(stereo);
+            let plan = planner.plan(now, None, Some(Bitrate::from_kbps(kbps)), true);
+            assert!(!plan.stereo || (plan.packet_frames == 1 && !plan.dtx), "{plan:?}");
+            (plan.stereo, plan.bitrate.bps() / 1000)
+        };
+        assert_eq!(at(true, 2000), (true, 96));
+        assert_eq!(at(false, 2000), (false, 40));
+        assert_eq!(at(true, 390), (true, 64));
+        assert_eq!(at(true, 450), (true, 64), "back only with some room");
+        assert_eq!(at(true, 200), (true, 64));
+        assert_eq!(at(true, 180), (false, 24));
+        assert_eq!(at(true, 230), (false, 24));
+        assert_eq!(at(true, 250), (true, 64));
+        assert_eq!(at(true, 100), (false, 24));
+        assert_eq!(at(true, 10), (false, 12));
+        assert_eq!(at(true, 2000), (true, 96));
+        planner.set_stereo(true);
+        let lossy = planner.plan(now, loss(5.0, 1.0), wide(), true);
+        assert_eq!((lossy.stereo, lossy.red), (true, &[1][..]));
+    }
+
+    #[test]
     fn copies_never_take_most_of_a_narrow_link() {
         let now = Instant::now();
         for kbps in (20..3000).step_by(7) {
@@ -317,6 +371,7 @@ mod tests {
             fec_percent: 0,
             red: &[],
             dtx: false,
+            stereo: false,
         };
         assert_eq!(plan.wire_rate(), Bitrate::from_kbps(56));
         let doubled = Plan { red: &[1], ..plan };

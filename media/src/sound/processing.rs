@@ -41,17 +41,26 @@ pub struct Processing {
     pub noise_suppression: bool,
     /// Brings voices to one loudness.
     pub auto_gain: bool,
+    /// For music: two channels as they are, so that all the other parts are off.
+    pub stereo: bool,
 }
 
 impl Default for Processing {
     fn default() -> Self {
-        Self { echo_cancel: true, noise_suppression: true, auto_gain: true }
+        Self { echo_cancel: true, noise_suppression: true, auto_gain: true, stereo: false }
     }
 }
 
 impl Processing {
     /// Nothing: for files and test tones.
-    pub const OFF: Self = Self { echo_cancel: false, noise_suppression: false, auto_gain: false };
+    pub const OFF: Self =
+        Self { echo_cancel: false, noise_suppression: false, auto_gain: false, stereo: false };
+
+    /// What is left of it for the processor: nothing with music.
+    #[must_use]
+    pub fn parts(self) -> Self {
+        if self.stereo { Self::OFF } else { self }
+    }
 
     fn config(self) -> Config {
         Config {
@@ -92,6 +101,7 @@ pub struct Processor {
 impl Processor {
     /// A processor that has heard nothing.
     pub fn new(on: Processing) -> Self {
+        let on = on.parts();
         let format = StreamConfig::new(SAMPLE_RATE, 1);
         let mut library = AudioProcessing::builder()
             .config(on.config())
@@ -106,6 +116,7 @@ impl Processor {
 
     /// Switches parts on and off.
     pub fn set(&mut self, on: Processing) {
+        let on = on.parts();
         if self.on != on {
             self.on = on;
             self.library.apply_config(on.config());
@@ -278,6 +289,8 @@ mod tests {
         let quiet: Vec<f32> = far.iter().map(|s| s * 0.02).collect();
         let off = room(Processing::OFF, &silent, &quiet, 60).1;
         assert_eq!(off, quiet, "off changes nothing");
+        let music = Processing { stereo: true, ..Processing::default() };
+        assert_eq!(room(music, &far, &quiet, 60).1, room(Processing::OFF, &far, &quiet, 60).1);
         let gain = Processing { auto_gain: true, ..Processing::OFF };
         let louder = room(gain, &silent, &quiet, 60).1;
         assert!(power_db(&louder[192_000..]) > power_db(&quiet[192_000..]) + 6.0);

@@ -14,40 +14,40 @@ const ALIKE: f32 = 0.9;
 /// Below this (RMS, -54 dBFS) nobody hears a splice.
 const QUIET: f32 = 0.002;
 
-/// Leaves out one period of `samples` (48 kHz mono, best 20 ms or more). Returns how many
-/// samples fewer there are: 0 if the splice would be heard.
-pub fn accelerate(samples: &mut Vec<f32>) -> usize {
-    let Some(period) = find_period(samples) else {
+/// Leaves out one period of `samples` (48 kHz, so many channels by turns, best 20 ms or more), the
+/// same of every channel. Returns how many samples fewer each has: 0 if the splice would be heard.
+pub fn accelerate(samples: &mut Vec<f32>, channels: usize) -> usize {
+    let Some(period) = find_period(samples, channels) else {
         return 0;
     };
-    let faded = fade(samples, 0, period);
-    samples.drain(..period);
+    let faded = fade(samples, channels, 0, period);
+    samples.drain(..period * channels);
     overwrite(samples, 0, &faded);
     period
 }
 
-/// Repeats one period of `samples` (48 kHz mono, best 20 ms or more). Returns how many samples
-/// more there are: 0 if the splice would be heard.
-pub fn expand(samples: &mut Vec<f32>) -> usize {
-    let Some(period) = find_period(samples) else {
+/// Repeats one period of `samples` (as above). Returns how many samples more each channel has: 0 if
+/// the splice would be heard.
+pub fn expand(samples: &mut Vec<f32>, channels: usize) -> usize {
+    let Some(period) = find_period(samples, channels) else {
         return 0;
     };
-    let faded = fade(samples, period, 0);
-    let head: Vec<f32> = samples.iter().take(period).copied().collect();
+    let faded = fade(samples, channels, period, 0);
+    let head: Vec<f32> = samples.iter().take(period * channels).copied().collect();
     samples.splice(..0, head);
-    overwrite(samples, period, &faded);
+    overwrite(samples, period * channels, &faded);
     period
 }
 
 /// From what begins at `from` over to what begins at `to`.
-fn fade(samples: &[f32], from: usize, to: usize) -> Vec<f32> {
-    let out = samples.iter().skip(from);
-    let into = samples.iter().skip(to);
+fn fade(samples: &[f32], channels: usize, from: usize, to: usize) -> Vec<f32> {
+    let out = samples.iter().skip(from * channels);
+    let into = samples.iter().skip(to * channels);
     let step = 1.0 / OVERLAP as f32;
     out.zip(into)
-        .take(OVERLAP)
+        .take(OVERLAP * channels)
         .enumerate()
-        .map(|(i, (a, b))| a + (b - a) * (i as f32 * step))
+        .map(|(i, (a, b))| a + (b - a) * ((i / channels) as f32 * step))
         .collect()
 }
 
@@ -57,15 +57,17 @@ fn overwrite(samples: &mut [f32], at: usize, with: &[f32]) {
     }
 }
 
-/// The lag at which the sound is most like its beginning.
-fn find_period(samples: &[f32]) -> Option<usize> {
-    let first = samples.get(..OVERLAP)?;
-    let longest = LONGEST.min(samples.len().checked_sub(OVERLAP)?);
+/// The lag at which the sound is most like its beginning, all channels together: one that moved
+/// against another would move in the room.
+fn find_period(samples: &[f32], channels: usize) -> Option<usize> {
+    let overlap = OVERLAP * channels;
+    let first = samples.get(..overlap)?;
+    let longest = LONGEST.min((samples.len() / channels).checked_sub(OVERLAP)?);
     let energy = |part: &[f32]| part.iter().map(|s| s * s).sum::<f32>();
     let own = energy(first);
     let mut best: Option<(f32, usize)> = None;
     for lag in SHORTEST..=longest {
-        let Some(second) = samples.get(lag..lag + OVERLAP) else {
+        let Some(second) = samples.get(lag * channels..lag * channels + overlap) else {
             break;
         };
         let product: f32 = first.iter().zip(second).map(|(a, b)| a * b).sum();
@@ -106,9 +108,9 @@ mod tests {
             let original = voice(hertz, 960);
             let period = 48_000.0 / hertz;
             let mut shorter = original.clone();
-            let removed = accelerate(&mut shorter);
+            let removed = accelerate(&mut shorter, 1);
             let mut longer = original.clone();
-            let added = expand(&mut longer);
+            let added = expand(&mut longer, 1);
             for change in [removed, added] {
                 let periods = change as f32 / period;
                 assert!(change > 0 && (periods - periods.round()).abs() < 0.02, "{hertz} Hz");
@@ -123,6 +125,24 @@ mod tests {
         }
     }
 
+    /// The right channel is the left one, turned over and half as loud: mixed down, little would be
+    /// left to find a period in.
+    #[test]
+    fn both_channels_move_together() {
+        let left = voice(110.0, 960);
+        let both: Vec<f32> = left.iter().flat_map(|sample| [*sample, sample * -0.5]).collect();
+        for change in [accelerate, expand] {
+            let (mut one, mut two) = (left.clone(), both.clone());
+            let moved = change(&mut one, 1);
+            assert!(moved > 0);
+            assert_eq!(change(&mut two, 2), moved);
+            assert_eq!(two.len(), 2 * one.len());
+            for (pair, sample) in two.as_chunks::<2>().0.iter().zip(&one) {
+                assert!((pair[0] - sample).abs() < 1e-6 && (pair[1] + sample * 0.5).abs() < 1e-6);
+            }
+        }
+    }
+
     #[test]
     fn noise_is_left_alone_unless_it_is_quiet() {
         let mut state = 1u32;
@@ -133,20 +153,23 @@ mod tests {
         .take(960)
         .collect();
         let before = noise.clone();
-        assert_eq!((accelerate(&mut noise), expand(&mut noise)), (0, 0));
+        assert_eq!((accelerate(&mut noise, 1), expand(&mut noise, 1)), (0, 0));
         assert_eq!(noise, before);
         noise.iter_mut().for_each(|sample| *sample *= 0.001);
-        assert_eq!(accelerate(&mut noise), LONGEST);
+        assert_eq!(accelerate(&mut noise, 1), LONGEST);
         assert_eq!(noise.len(), 960 - LONGEST);
     }
 
     #[test]
     fn short_or_silent_pieces_are_fine() {
         for length in [0, 1, OVERLAP, OVERLAP + SHORTEST, 480, 5760] {
-            let mut silence = vec![0.0; length];
-            accelerate(&mut silence);
-            assert!(silence.len() <= length);
-            expand(&mut silence);
+            for channels in [1, 2] {
+                let mut silence = vec![0.0; length * channels];
+                accelerate(&mut silence, channels);
+                assert!(silence.len() <= length * channels);
+                expand(&mut silence, channels);
+                assert!(silence.len().is_multiple_of(channels));
+            }
         }
     }
 }

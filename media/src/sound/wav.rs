@@ -14,10 +14,10 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use writer::WavSink;
 
-/// Samples in 10 ms.
+/// Frames (one sample a channel) in 10 ms.
 const BLOCK: usize = SAMPLE_RATE as usize / 100;
 
-/// What a ring holds: 200 ms.
+/// Frames in a ring: 200 ms.
 const RING: usize = 20 * BLOCK;
 
 /// How fast these clocks run, against the system's: sound cards are up to some 300 millionths off.
@@ -45,16 +45,18 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Amplitude of the test tone.
 const TONE: f32 = 0.5;
 
-/// Plays the file at `path` over and over. Its header is checked before this returns.
+/// Plays the file at `path` over and over: its channels mixed to one, or its first two (`channels`)
+/// where it has as many. Its header is checked before this returns.
 pub fn open_source(
     path: &Path,
+    channels: u16,
     clock: ClockSkew,
     wake: Wake,
     events: SoundEvents,
 ) -> Result<Capture, SoundError> {
-    let mut wav = WavReader::open(path)?;
+    let mut wav = WavReader::open(path, channels)?;
     let name = path.display().to_string();
-    capture(name, clock, wake, move |_, block| match wav.read(block) {
+    capture(name, wav.channels(), clock, wake, move |_, block| match wav.read(block) {
         Ok(()) => true,
         Err(error) => {
             events(SoundEvent::Lost(error));
@@ -65,7 +67,7 @@ pub fn open_source(
 
 /// A 1 kHz burst in the first 100 ms of every second of Unix time, silence between.
 pub fn open_testcard(clock: ClockSkew, wake: Wake) -> Result<Capture, SoundError> {
-    capture("testcard".into(), clock, wake, |lateness_samples, block| {
+    capture("testcard".into(), 1, clock, wake, |lateness_samples, block| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let first = now.as_nanos() * u128::from(SAMPLE_RATE) / 1_000_000_000;
         tone(first.saturating_sub(lateness_samples), block);
@@ -73,12 +75,12 @@ pub fn open_testcard(clock: ClockSkew, wake: Wake) -> Result<Capture, SoundError
     })
 }
 
-/// Writes what is played to `path`, 48 kHz mono 16 bit, in real time. The file is readable at
-/// any time, also after the process was killed.
+/// Writes what is played to `path`, 48 kHz 16 bit, in real time: mono, or stereo once the two
+/// channels differ. The file is readable at any time, also after the process was killed.
 pub fn open_sink(path: &Path, clock: ClockSkew, wake: Wake) -> Result<Playback, SoundError> {
     let mut sink = WavSink::create(path)?;
     let name = path.display().to_string();
-    playback(name, clock, wake, move |block| match sink.write(block) {
+    playback(name, 2, clock, wake, move |block| match sink.write(block) {
         Ok(()) => true,
         Err(error) => {
             tracing::error!("{error}; the recording ends here");
@@ -89,7 +91,7 @@ pub fn open_sink(path: &Path, clock: ClockSkew, wake: Wake) -> Result<Playback, 
 
 /// Consumes what is played in real time and forgets it.
 pub fn open_null(clock: ClockSkew, wake: Wake) -> Result<Playback, SoundError> {
-    playback("none".into(), clock, wake, |_| true)
+    playback("none".into(), 1, clock, wake, |_| true)
 }
 
 /// Samples counted from the Unix epoch, so that bursts meet the testcard's white square.
@@ -103,17 +105,18 @@ fn tone(first: u128, block: &mut [f32]) {
     }
 }
 
-/// `fill` gets how many samples ago the block's deadline was; false ends the stream.
+/// `fill` gets how many frames ago the block's deadline was; false ends the stream.
 fn capture(
     name: String,
+    channels: usize,
     clock: ClockSkew,
     wake: Wake,
     mut fill: impl FnMut(u128, &mut [f32]) -> bool + Send + 'static,
 ) -> Result<Capture, SoundError> {
-    let (mut producer, samples) = RingBuffer::new(RING);
+    let (mut producer, samples) = RingBuffer::new(RING * channels);
     let thread = PacedThread::spawn("sound source", move |stop| {
         let mut schedule = Schedule::new(Instant::now(), clock.rate());
-        let mut block = [0.0; BLOCK];
+        let mut block = vec![0.0; BLOCK * channels];
         // Microphones deliver a block when it is over: so does this.
         schedule.advance();
         while stop.sleep_until(schedule.deadline()) {
@@ -122,19 +125,19 @@ fn capture(
             if !fill(late + BLOCK as u128, &mut block) {
                 return;
             }
-            push(&mut producer, &block);
+            push(&mut producer, &block, channels);
             wake();
             schedule.advance();
             schedule.forget_standstill(Instant::now());
         }
     })
     .map_err(|error| failed(&name, &error))?;
-    Ok(Capture { samples, name, guard: Box::new(thread) })
+    Ok(Capture { samples, channels, name, guard: Box::new(thread) })
 }
 
-/// As much as fits: a reader that stands still loses the newest.
-fn push(producer: &mut Producer<f32>, block: &[f32]) {
-    let room = producer.slots().min(block.len());
+/// As many whole frames as fit: a reader that stands still loses the newest.
+fn push(producer: &mut Producer<f32>, block: &[f32], channels: usize) {
+    let room = producer.slots().min(block.len()) / channels * channels;
     if let Ok(chunk) = producer.write_chunk_uninit(room) {
         chunk.fill_from_iter(block.iter().copied());
     }
@@ -142,17 +145,18 @@ fn push(producer: &mut Producer<f32>, block: &[f32]) {
 
 fn playback(
     name: String,
+    channels: usize,
     clock: ClockSkew,
     wake: Wake,
     mut consume: impl FnMut(&[f32]) -> bool + Send + 'static,
 ) -> Result<Playback, SoundError> {
-    let (samples, mut consumer) = RingBuffer::new(RING);
+    let (samples, mut consumer) = RingBuffer::new(RING * channels);
     let thread = PacedThread::spawn("sound sink", move |stop| {
         let mut schedule = Schedule::new(Instant::now(), clock.rate());
-        let mut block = [0.0; BLOCK];
+        let mut block = vec![0.0; BLOCK * channels];
         while stop.sleep_until(schedule.deadline()) {
             let patient_until = Instant::now() + PATIENCE;
-            while consumer.slots() < BLOCK && Instant::now() < patient_until {
+            while consumer.slots() < block.len() && Instant::now() < patient_until {
                 wake();
                 if !stop.sleep_until(Instant::now() + Duration::from_millis(1)) {
                     return;
@@ -169,12 +173,12 @@ fn playback(
     })
     .map_err(|error| failed(&name, &error))?;
     // No reserve: this clock waits for a late thread.
-    Ok(Playback { samples, target_fill: BLOCK, name, guard: Box::new(thread) })
+    Ok(Playback { samples, channels, target_fill: BLOCK * channels, name, guard: Box::new(thread) })
 }
 
 /// One block; silence where the ring has run dry.
-fn pull(consumer: &mut Consumer<f32>, block: &mut [f32; BLOCK]) {
-    let ready = consumer.slots().min(BLOCK);
+fn pull(consumer: &mut Consumer<f32>, block: &mut [f32]) {
+    let ready = consumer.slots().min(block.len());
     let mut taken = 0;
     if let Ok(chunk) = consumer.read_chunk(ready) {
         for (to, from) in block.iter_mut().zip(chunk) {

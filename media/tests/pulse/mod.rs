@@ -87,7 +87,7 @@ impl Pulse {
         pulse.control(&["set-default-source", "mic"]);
         for sink in ["spk", "micfeed"] {
             let silence = vec![0.0; 48_000];
-            let player = pulse.play(sink, &silence, Duration::from_secs(120));
+            let player = pulse.play(sink, 1, &silence, Duration::from_secs(120));
             pulse.awake.push(player);
         }
         pulse
@@ -119,12 +119,12 @@ impl Pulse {
         assert!(self.try_control(arguments), "pactl {arguments:?} failed");
     }
 
-    /// Plays mono samples into a sink, over and over, at most for `limit`. 200 ms ahead, so that
+    /// Plays samples of so many channels by turns into a sink, over and over, at most for `limit`. 200 ms ahead, so that
     /// a busy machine leaves no holes.
-    pub fn play(&self, sink: &str, samples: &[f32], limit: Duration) -> Player {
+    pub fn play(&self, sink: &str, channels: u16, samples: &[f32], limit: Duration) -> Player {
         let mut child = Command::new("pacat")
-            .args(["--playback", "--raw", "--format=float32le", "--rate=48000", "--channels=1"])
-            .args(["--latency-msec=200", "-d", sink])
+            .args(["--playback", "--raw", "--format=float32le", "--rate=48000"])
+            .args([&format!("--channels={channels}"), "--latency-msec=200", "-d", sink])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -139,11 +139,11 @@ impl Pulse {
         Player(child)
     }
 
-    /// Records mono samples from a source.
-    pub fn record(&self, source: &str) -> Recorder {
+    /// Records from a source one channel (`front-left`, ...), or all mixed to one (`mono`).
+    pub fn record(&self, source: &str, channel: &str) -> Recorder {
         let mut child = Command::new("parec")
             .args(["--raw", "--format=float32le", "--rate=48000", "--channels=1"])
-            .args(["--latency-msec=10", "-d", source])
+            .args([&format!("--channel-map={channel}"), "--latency-msec=10", "-d", source])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -69,7 +69,7 @@ struct Outcome {
 fn call(seconds: u32, line: &mut Line, red: Option<u8>, target_kbps: u64) -> Outcome {
     let begin = Instant::now();
     let at = |ms: f64| begin + Duration::from_micros((ms * 1000.0) as u64);
-    let mut voice = Voice::new(begin).expect("Opus");
+    let mut voice = Voice::new(begin, 1).expect("Opus");
     let inlet = AudioInlet::new(Arc::new(Counters::new()));
     let mut losses = LossRuns::default();
     let mut random = StdRng::seed_from_u64(1);
@@ -82,7 +82,12 @@ fn call(seconds: u32, line: &mut Line, red: Option<u8>, target_kbps: u64) -> Out
             let Some((_, number, arrived)) = feedback.pop_front() else { break };
             losses.handle_feedback(number, [arrived]);
         }
-        let path = Path { red, loss: losses.loss(), target: Some(Bitrate::from_kbps(target_kbps)) };
+        let path = Path {
+            red,
+            loss: losses.loss(),
+            target: Some(Bitrate::from_kbps(target_kbps)),
+            stereo: true,
+        };
         let sound = frame(n, true, &mut random);
         if let Some(packet) = voice.push(at(now), &sound, n * 960, &path).expect("Opus") {
             bytes += packet.payload.len();
@@ -173,9 +178,9 @@ fn a_narrow_line_carries_a_third_of_the_packets_and_loses_as_little() {
 #[test]
 fn a_pause_is_not_sent_and_sounds_like_the_noise_behind_the_voice() {
     let begin = Instant::now();
-    let mut voice = Voice::new(begin).expect("Opus");
+    let mut voice = Voice::new(begin, 1).expect("Opus");
     let inlet = AudioInlet::new(Arc::new(Counters::new()));
-    let path = Path { red: None, loss: None, target: Some(Bitrate::from_kbps(100)) };
+    let path = Path { red: None, loss: None, target: Some(Bitrate::from_kbps(100)), stereo: true };
     let mut decoder = OpusDecoder::new().expect("Opus");
     let mut random = StdRng::seed_from_u64(2);
     let (mut sent, mut sequence_number, mut poll_at) = ([0; 2], 0, 7u32);

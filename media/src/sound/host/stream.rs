@@ -117,13 +117,14 @@ impl Drop for Guard {
     }
 }
 
-/// Opens a device and starts it. `build` runs on the owner's thread, at most twice (again with
+/// Opens a device and starts it, best with so many channels. `build` runs on the owner's thread, at most twice (again with
 /// the system's own buffer size where ours is refused).
 ///
 /// # Errors
 /// When there is no such device, it does not open, or the system does not answer in time.
 pub(crate) fn start<T: Send + 'static>(
     direction: Direction,
+    channels: u16,
     selector: &DeviceSelector,
     events: SoundEvents,
     build: impl Fn(&cpal::Device, Format, Duration, &Keep) -> Result<(cpal::Stream, T), cpal::Error>
@@ -142,7 +143,7 @@ pub(crate) fn start<T: Send + 'static>(
     let wanted = crate::devices::wanted(selector);
     let selector = selector.clone();
     let spawned = thread::Builder::new().name(format!("{kind}-own")).spawn(move || {
-        match open(direction, &selector, &keep, build) {
+        match open(direction, channels, &selector, &keep, build) {
             Ok(open) => {
                 let (name, id) = (open.name, open.id);
                 // A caller that gave up has closed `stop` as well.
@@ -179,6 +180,7 @@ struct Open<T> {
 
 fn open<T>(
     direction: Direction,
+    channels: u16,
     selector: &DeviceSelector,
     keep: &Keep,
     build: impl Fn(&cpal::Device, Format, Duration, &Keep) -> Result<(cpal::Stream, T), cpal::Error>,
@@ -195,10 +197,6 @@ fn open<T>(
         Direction::Output => endpoint.device.supported_output_configs().map(Iterator::collect),
     };
     let ranges = ranges.map_err(|error| failed(explain(&error)))?;
-    let channels = match direction {
-        Direction::Input => 1,
-        Direction::Output => 2,
-    };
     let format = format::choose(ranges, channels)
         .ok_or_else(|| failed("it offers no sample format that is understood".into()))?;
     let built = build(&endpoint.device, format, BUILD_LIMIT, keep).or_else(|error| {

@@ -1,4 +1,4 @@
-//! Reads a WAV file of any usual kind as an endless 48 kHz mono stream.
+//! Reads a WAV file of any usual kind as an endless 48 kHz stream of one channel or two.
 
 use super::BLOCK;
 use crate::sound::{SAMPLE_RATE, SoundError};
@@ -16,6 +16,8 @@ pub(super) struct WavReader {
     path: PathBuf,
     file: hound::WavReader<BufReader<File>>,
     spec: WavSpec,
+    /// How many channels are read.
+    channels: usize,
     /// Frames (one sample a channel) read since the last rewind.
     read: u32,
     warned: bool,
@@ -24,7 +26,8 @@ pub(super) struct WavReader {
 }
 
 impl WavReader {
-    pub fn open(path: &Path) -> Result<Self, SoundError> {
+    /// Opens a file for the mean of its channels, or for its first two (`channels`) if there are.
+    pub fn open(path: &Path, channels: u16) -> Result<Self, SoundError> {
         let name = path.display().to_string();
         let failed = |reason: String| SoundError::File { path: name.clone(), reason };
         let file = hound::WavReader::open(path).map_err(|error| failed(explain(&error)))?;
@@ -48,6 +51,7 @@ impl WavReader {
         if file.duration() == 0 {
             return Err(failed("it holds no sound".into()));
         }
+        let channels = usize::from(channels.min(spec.channels).clamp(1, 2));
         let resampler = (spec.sample_rate != SAMPLE_RATE)
             .then(|| {
                 Async::new_sinc(
@@ -55,7 +59,7 @@ impl WavReader {
                     1.0,
                     &SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2),
                     BLOCK,
-                    1,
+                    channels,
                     FixedAsync::Output,
                 )
             })
@@ -65,31 +69,37 @@ impl WavReader {
             path: path.to_path_buf(),
             file,
             spec,
+            channels,
             read: 0,
             warned: false,
             resampler,
             input: Vec::new(),
         };
         // A header may promise more than there is.
-        this.read_mono(&mut [0.0])?;
+        this.read_frames(&mut [0.0; 2][..channels])?;
         this.read = 0;
         this.file.seek(0).map_err(|error| failed(format!("it cannot be rewound: {error}")))?;
         Ok(this)
     }
 
+    /// How many channels there are, 1 or 2.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
     /// Fills `block` (10 ms) with what comes next.
     pub fn read(&mut self, block: &mut [f32]) -> Result<(), SoundError> {
         let Some(mut resampler) = self.resampler.take() else {
-            return self.read_mono(block);
+            return self.read_frames(block);
         };
-        let wanted = resampler.input_frames_next();
+        let (wanted, channels) = (resampler.input_frames_next(), self.channels);
         let mut input = std::mem::take(&mut self.input);
-        input.resize(wanted, 0.0);
-        let result = self.read_mono(&mut input).and_then(|()| {
-            let frames = block.len();
-            let source = InterleavedSlice::new(&input, 1, wanted)
+        input.resize(wanted * channels, 0.0);
+        let result = self.read_frames(&mut input).and_then(|()| {
+            let frames = block.len() / channels;
+            let source = InterleavedSlice::new(&input, channels, wanted)
                 .map_err(|error| self.failed(error.to_string()))?;
-            let mut target = InterleavedSlice::new_mut(block, 1, frames)
+            let mut target = InterleavedSlice::new_mut(block, channels, frames)
                 .map_err(|error| self.failed(error.to_string()))?;
             resampler
                 .process_into_buffer(&source, &mut target, None)
@@ -101,28 +111,31 @@ impl WavReader {
         result
     }
 
-    /// Fills `out` at the file's rate with the mean of its channels, from the beginning again
-    /// after its end.
-    fn read_mono(&mut self, out: &mut [f32]) -> Result<(), SoundError> {
-        let channels = f32::from(self.spec.channels);
-        for sample in out {
-            let mut sum = 0.0;
+    /// Fills `out` at the file's rate, from the beginning again after its end.
+    fn read_frames(&mut self, out: &mut [f32]) -> Result<(), SoundError> {
+        // What each channel has of the file's.
+        let share = if self.channels == 1 { 1.0 / f32::from(self.spec.channels) } else { 1.0 };
+        for frame in out.chunks_exact_mut(self.channels) {
+            frame.fill(0.0);
             let mut channel = 0;
-            while channel < self.spec.channels {
+            while channel < usize::from(self.spec.channels) {
                 match self.next_sample() {
                     Some(Ok(value)) => {
-                        sum += value;
+                        let at = if self.channels == 1 { 0 } else { channel };
+                        if let Some(sample) = frame.get_mut(at) {
+                            *sample += value * share;
+                        }
                         channel += 1;
                     }
                     end => {
                         self.rewind(end.and_then(Result::err))?;
-                        sum = 0.0;
+                        frame.fill(0.0);
                         channel = 0;
                     }
                 }
             }
             self.read = self.read.saturating_add(1);
-            *sample = (sum / channels).clamp(-1.0, 1.0);
+            frame.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
         }
         Ok(())
     }

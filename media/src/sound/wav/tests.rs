@@ -92,7 +92,7 @@ fn files_of_every_kind_sound_the_same() {
     ];
     for (rate, channels, bits, format) in kinds {
         let file = tone_file(&format!("{rate}-{bits}.wav"), rate, channels, bits, format);
-        let mut reader = WavReader::open(&file.0).unwrap();
+        let mut reader = WavReader::open(&file.0, 1).unwrap();
         // Across the file's end: 440 whole waves fit into its second.
         let samples = read(&mut reader, 180);
         let heard = &samples[BLOCK * 10..BLOCK * 180 - BLOCK * 10];
@@ -101,6 +101,74 @@ fn files_of_every_kind_sound_the_same() {
         assert!((found - expected).abs() < 0.02, "{rate} Hz: {found} of {expected}");
         assert!((all - found).abs() < 0.01, "{rate} Hz: {all} in all, {found} of it the tone");
     }
+}
+
+#[test]
+fn the_first_two_channels_stay_apart_where_two_are_wanted() {
+    for (rate, channels) in [(48_000, 2), (44_100, 2), (48_000, 3), (48_000, 1)] {
+        let kind = SampleFormat::Int;
+        let file = tone_file(&format!("two-{rate}-{channels}.wav"), rate, channels, 16, kind);
+        let mut reader = WavReader::open(&file.0, 2).unwrap();
+        let there = reader.channels();
+        assert_eq!(there, usize::from(channels.min(2)));
+        let mut heard = vec![Vec::new(); there];
+        let mut block = vec![0.0; BLOCK * there];
+        for _ in 0..120 {
+            reader.read(&mut block).unwrap();
+            for frame in block.chunks(there) {
+                for (channel, sample) in heard.iter_mut().zip(frame) {
+                    channel.push(*sample);
+                }
+            }
+        }
+        assert!((amplitude(&heard[0][BLOCK * 10..BLOCK * 100], 440.0) - 0.8).abs() < 0.02);
+        assert!(heard[1..].iter().all(|right| rms(right) < 1e-6), "{rate} Hz, {channels}");
+    }
+}
+
+#[test]
+fn a_recording_has_two_channels_once_they_differ() {
+    let file = Scratch::new("wide.wav");
+    let read = || {
+        let mut reader = hound::WavReader::open(&file.0).unwrap();
+        let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+        (reader.spec().channels, samples)
+    };
+    let mut sink = WavSink::create(&file.0).unwrap();
+    for _ in 0..3 {
+        sink.write(&[0.5; 2 * BLOCK]).unwrap();
+    }
+    assert_eq!(read().0, 1);
+    for _ in 0..2 {
+        sink.write(&[0.25, -0.25].repeat(BLOCK)).unwrap();
+    }
+    sink.write(&[0.5; 2 * BLOCK]).unwrap();
+    drop(sink);
+    let (channels, samples) = read();
+    assert_eq!((channels, samples.len()), (2, 2 * 6 * BLOCK));
+    let (mono, rest) = samples.split_at(2 * 3 * BLOCK);
+    let (stereo, end) = rest.split_at(2 * 2 * BLOCK);
+    assert!(mono.iter().chain(end).all(|sample| *sample == 16_384));
+    assert!(stereo.as_chunks().0.iter().all(|frame| *frame == [8192, -8192]));
+    assert!(!Path::new(&format!("{}.part", file.0.display())).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recording_that_cannot_be_written_again_stays_mono() {
+    let file = Scratch::new("stays.wav");
+    // What it would be written to is in the way.
+    let beside = Scratch(PathBuf::from(format!("{}.part", file.0.display())));
+    std::fs::create_dir(&beside.0).unwrap();
+    let mut sink = WavSink::create(&file.0).unwrap();
+    sink.write(&[0.5; 2 * BLOCK]).unwrap();
+    sink.write(&[0.5, 0.0].repeat(BLOCK)).unwrap();
+    drop(sink);
+    let mut reader = hound::WavReader::open(&file.0).unwrap();
+    assert_eq!((reader.spec().channels, reader.duration()), (1, 2 * BLOCK as u32));
+    let last = reader.samples::<i16>().last().unwrap().unwrap();
+    assert_eq!(last, 8192, "mixed down");
+    std::fs::remove_dir(&beside.0).unwrap();
 }
 
 #[test]
@@ -117,7 +185,7 @@ fn what_a_lower_rate_cannot_hold_is_filtered_away() {
         writer.write_sample((at as f32 / 96_000.0 * 30_000.0 * TAU).sin()).unwrap();
     }
     writer.finalize().unwrap();
-    let samples = read(&mut WavReader::open(&file.0).unwrap(), 50);
+    let samples = read(&mut WavReader::open(&file.0, 1).unwrap(), 50);
     assert!(rms(&samples[BLOCK * 10..]) < 0.01);
 }
 
@@ -126,7 +194,7 @@ fn a_truncated_file_is_played_up_to_there() {
     let file = tone_file("cut.wav", 48_000, 1, 16, SampleFormat::Int);
     let bytes = std::fs::read(&file.0).unwrap();
     std::fs::write(&file.0, &bytes[..44 + 2 * 480 * 10 + 1]).unwrap();
-    let mut reader = WavReader::open(&file.0).unwrap();
+    let mut reader = WavReader::open(&file.0, 1).unwrap();
     let samples = read(&mut reader, 30);
     assert!(samples[..4800] == samples[4800..9600], "it begins again");
     assert!(rms(&samples[9600..]) > 0.5);
@@ -137,7 +205,7 @@ fn what_cannot_be_played_or_written_is_named() {
     let refusal = |name: &str, bytes: &[u8]| {
         let file = Scratch::new(name);
         std::fs::write(&file.0, bytes).unwrap();
-        let error = WavReader::open(&file.0).err().expect("refused").to_string();
+        let error = WavReader::open(&file.0, 1).err().expect("refused").to_string();
         assert!(error.contains(name), "{error}");
         error
     };
@@ -146,7 +214,7 @@ fn what_cannot_be_played_or_written_is_named() {
     let silent = tone_file("silent.wav", 48_000, 1, 16, SampleFormat::Int);
     let header = std::fs::read(&silent.0).unwrap();
     refusal("header.wav", &header[..44]);
-    let missing = WavReader::open(Path::new("/no/such.wav")).err().expect("missing").to_string();
+    let missing = WavReader::open(Path::new("/no/such.wav"), 1).err().expect("missing").to_string();
     assert!(missing.contains("/no/such.wav"), "{missing}");
     let wake: Wake = Arc::new(|| {});
     let nowhere = open_sink(Path::new("/no/such/place.wav"), ClockSkew::default(), wake)
@@ -183,7 +251,8 @@ fn waker() -> (Wake, Receiver<()>) {
 fn a_running_source_fills_its_ring_block_by_block() {
     let file = tone_file("run.wav", 48_000, 1, 16, SampleFormat::Int);
     let (wake, woken) = waker();
-    let mut capture = open_source(&file.0, ClockSkew::default(), wake, Arc::new(|_| {})).unwrap();
+    let mut capture =
+        open_source(&file.0, 1, ClockSkew::default(), wake, Arc::new(|_| {})).unwrap();
     for _ in 0..3 {
         woken.recv_timeout(LIMIT).unwrap();
     }
@@ -198,7 +267,7 @@ fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
     let (wake, woken) = waker();
     let mut playback = open_sink(&file.0, ClockSkew::default(), wake).unwrap();
     // More than is taken before the first wake.
-    for _ in 0..4 * BLOCK {
+    for _ in 0..2 * 4 * BLOCK {
         playback.samples.push(0.25).unwrap();
     }
     // Written block by block, its header with each: a reader may come in between.
@@ -215,7 +284,7 @@ fn the_recording_holds_what_was_played_and_is_readable_before_its_end() {
     while silence < 6 {
         woken.recv_timeout(LIMIT).unwrap();
         if playback.samples.slots() == capacity {
-            for _ in 0..BLOCK {
+            for _ in 0..2 * BLOCK {
                 playback.samples.push(0.0).unwrap();
             }
             silence += 1;
