@@ -159,6 +159,8 @@ impl<P: Clone> Sender<P> {
                 outgoing.class = Class::Repair;
                 outgoing.bytes = bytes + RTX_BYTES;
                 let bytes = outgoing.bytes;
+                // Another loss would be a freeze.
+                self.ahead.add_repair(now, bytes, || outgoing.clone());
                 let waiting = Waiting { outgoing, kind: Kind::Repair, flushes: self.flushes };
                 self.pacer.push(Class::Repair, waiting, bytes);
             }
@@ -186,7 +188,8 @@ impl<P: Clone> Sender<P> {
         if self.controller.probes_cancelled() {
             self.pacer.cancel_probe();
         }
-        if self.has_fec || !self.agreed.rtx || self.controller.state() != State::Normal {
+        let calm = matches!(self.controller.state(), State::Normal | State::LossTest);
+        if self.has_fec || !self.agreed.rtx || !calm {
             self.ahead.stop();
         } else {
             self.ahead.handle_path(self.controller.loss(), self.controller.rtt());
@@ -200,8 +203,10 @@ impl<P: Clone> Sender<P> {
             self.controller.start_probing(now);
         }
         while let Some(mut outgoing) = self.ahead.poll(now) {
-            outgoing.class = Class::Repair;
-            outgoing.bytes += RTX_BYTES;
+            if outgoing.class != Class::Repair {
+                outgoing.class = Class::Repair;
+                outgoing.bytes += RTX_BYTES;
+            }
             let bytes = outgoing.bytes;
             let waiting = Waiting { outgoing, kind: Kind::Ahead, flushes: self.flushes };
             self.pacer.push(Class::Repair, waiting, bytes);

@@ -78,6 +78,13 @@ impl<T> Ahead<T> {
         }
     }
 
+    /// A packet that was asked for leaves: it will again in any case, there are few of them.
+    pub fn add_repair(&mut self, now: Instant, bytes: usize, packet: impl FnOnce() -> T) {
+        if self.on {
+            self.waiting.push_back((now, packet(), bytes));
+        }
+    }
+
     /// The next one whose turn it is.
     pub fn poll(&mut self, now: Instant) -> Option<T> {
         while let Some((left_at, ..)) = self.waiting.front()
@@ -173,7 +180,11 @@ mod tests {
         assert_eq!(ahead.poll(now + 111 * MS), None);
         assert_eq!(ahead.poll(now + 112 * MS), Some(0));
         assert_eq!(ahead.poll(now + 195 * MS), Some(2), "the second is stale");
+        ahead.handle_sent(now + 200 * MS, 50_000, TARGET);
         ahead.add(now + 200 * MS, 1000, || 3);
+        assert_eq!(ahead.poll_timeout(), None, "no room");
+        ahead.add_repair(now + 200 * MS, 1000, || 3);
+        assert_eq!(ahead.poll_timeout(), Some(now + 212 * MS));
         ahead.clear();
         assert_eq!(ahead.poll_timeout(), None);
     }
