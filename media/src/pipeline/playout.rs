@@ -132,13 +132,15 @@ impl Playout {
         };
         let spread = slow - median;
         self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
-        let wanted = match (self.uneven, self.stalls_often(now)) {
-            (false, false) => 0.0,
-            (true, false) => held_for - fastest,
-            (false, true) => median - fastest + BRIDGE,
-            (true, true) => {
-                (held_for - fastest + BRIDGE_BESIDE_JITTER).max(median - fastest + BRIDGE)
-            }
+        let for_jitter = if self.uneven { held_for - fastest } else { 0.0 };
+        let for_stalls = median - fastest + BRIDGE;
+        let wanted = if self.stalls_often(now) {
+            let beside = if self.uneven { BRIDGE_BESIDE_JITTER } else { 0.0 };
+            for_stalls.max(for_jitter + beside)
+        } else if self.expects_stalls(now) {
+            for_stalls.max(for_jitter)
+        } else {
+            for_jitter
         };
         let wanted = wanted.min(LONGEST);
         let passed =
@@ -176,15 +178,17 @@ impl Playout {
     /// How long after a picture the next one is overdue, where it may have been lost: then the last
     /// one decoded is better kept until another is there.
     pub fn overdue_after(&self, now: Instant) -> Option<Duration> {
-        let often = self.interval > 0.0 && self.interval < SELDOM && self.stalls_often(now);
+        let stalls = self.stalls_often(now) || self.expects_stalls(now);
+        let often = self.interval > 0.0 && self.interval < SELDOM && stalls;
         often.then(|| Duration::from_secs_f64(self.interval + OVERDUE))
     }
 
-    fn stalls_often(&self, now: Instant) -> bool {
+    fn expects_stalls(&self, now: Instant) -> bool {
         let lately = self.stalls[1].is_some_and(|last| now < last + REMEMBERED_FOR);
-        if self.long_trip.is_some_and(|since| lately || now < since + EXPECTED_FOR) {
-            return true;
-        }
+        self.long_trip.is_some_and(|since| lately || now < since + EXPECTED_FOR)
+    }
+
+    fn stalls_often(&self, now: Instant) -> bool {
         let [Some(before), Some(last)] = self.stalls else {
             return false;
         };
