@@ -12,8 +12,10 @@ const MAX_CONCEALED: u32 = 6;
 const MAX_GAP: i64 = 48_000;
 
 /// Further above the target than this: shorten. One step is at most 15 ms, so that a correction
-/// never calls for the opposite one.
-const ACCELERATE_ABOVE: i64 = ms(12);
+/// never calls for the opposite one. On a path with jitter the rest is a reserve.
+fn accelerate_above(target: i64) -> i64 {
+    ((target - ms(10)) / 2).clamp(0, ms(8)) + ms(12)
+}
 
 /// Below the target by this part of it, at most 10 ms: lengthen.
 const fn slack(target: i64) -> i64 {
@@ -182,7 +184,7 @@ impl JitterBuffer {
             return Stretch::None;
         };
         let target = self.delay.target();
-        let stretch = if level.waiting > target + ACCELERATE_ABOVE {
+        let stretch = if level.waiting > target + accelerate_above(target) {
             Stretch::Accelerate
         } else if level.age < target - slack(target) {
             Stretch::Expand
