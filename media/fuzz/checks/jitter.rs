@@ -24,7 +24,7 @@ pub fn check(data: &[u8]) {
             buffer.reset();
         }
         let stats = buffer.stats();
-        assert!((15.0..=500.0).contains(&stats.target_ms));
+        assert!((10.0..=500.0).contains(&stats.target_ms));
         assert!(stats.buffer_ms >= 0.0);
     }
 }

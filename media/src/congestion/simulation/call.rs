@@ -91,6 +91,7 @@ impl Call {
     pub fn run(scenario: Scenario, seed: u64) -> Self {
         let begin = Instant::now();
         let mut sender = Sender::new(begin, LIMITS);
+        sender.set_has_fec(true); // one of our own, to which nothing is sent twice
         sender.set_agreed(Agreed { feedback: true, rtx: true });
         let mut call = Self {
             begin,

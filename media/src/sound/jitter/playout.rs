@@ -14,7 +14,7 @@ const MAX_GAP: i64 = 48_000;
 /// Further above the target than this: shorten. One step is at most 15 ms, so that a correction
 /// never calls for the opposite one. On a path with jitter the rest is a reserve.
 fn accelerate_above(target: i64) -> i64 {
-    ((target - ms(10)) / 2).clamp(0, ms(8)) + ms(12)
+    ((target - ms(10)) / 2).clamp(0, ms(4)) + ms(12)
 }
 
 /// Below the target by this part of it, at most 10 ms: lengthen.
