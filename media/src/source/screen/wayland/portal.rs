@@ -146,7 +146,7 @@ fn said(error: Error) -> String {
         Error::PortalNotFound(_) => no_portal(),
         Error::Zbus(bus) | Error::Portal(PortalError::ZBus(bus)) => match bus {
             zbus::Error::MethodError(name, ..) if nobody_there(name) => no_portal(),
-            zbus::Error::InputOutput(_) | zbus::Error::Address(_) => {
+            zbus::Error::InputOutput(_) | zbus::Error::Address(_) | zbus::Error::Connection(..) => {
                 format!("there is no session bus (D-Bus) to ask the desktop over: {bus}")
             }
             _ => format!("the desktop's portal failed: {bus}"),
