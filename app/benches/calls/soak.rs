@@ -10,7 +10,7 @@ use crate::common::SOON;
 use crate::common::netlab::NetLab;
 use crate::ends::ours::Ours;
 use crate::ends::{Server, Stage, now};
-use crate::trace::{Delays, Trace, Us, Window, delays, median};
+use crate::trace::{Delays, Trace, Us, Window, delays};
 use crate::trend::Trend;
 use crate::usage::Usage;
 
@@ -129,7 +129,9 @@ fn say_steady(
     let tenth = (window.end - window.begin) / 10;
     let of = |from: Us| {
         let within = values.iter().filter(|(at, _)| (from..from + tenth).contains(at));
-        median(within.filter_map(|(_, value)| *value))
+        // Not the median: what waits of sound is a number of whole packets.
+        let within: Vec<f64> = within.filter_map(|(_, value)| *value).collect();
+        (!within.is_empty()).then(|| within.iter().sum::<f64>() / within.len() as f64)
     };
     match (of(window.begin + tenth), of(window.end - tenth)) {
         (Some(before), Some(after)) => {
