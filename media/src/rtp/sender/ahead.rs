@@ -22,10 +22,12 @@ const LATER: Duration = Duration::from_millis(12);
 const STALE: Duration = Duration::from_millis(60);
 
 /// Share of the target that is used with repairs ahead, and for how long none of it is saved up.
-const SHARE: f64 = 0.92;
-const SAVED: Duration = Duration::from_millis(60);
+const SHARE: f64 = 0.95;
+const SAVED: Duration = Duration::from_millis(100);
 
-/// Pictures keep this much before they make room for repairs ahead.
+/// Pictures take a little less than half, so that all of them can leave twice beside the sound; but they
+/// keep this much.
+const HALF: f64 = 0.45;
 const GOOD_VIDEO: f64 = 1_300_000.0;
 
 /// Packets that will leave again.
@@ -106,7 +108,7 @@ impl<T> Ahead<T> {
     /// What pictures may take of `video`, so that there is room.
     pub fn leave_room(&self, video: Bitrate) -> Bitrate {
         let bps = video.bps() as f64;
-        let room = if self.on { (bps / 2.0).max(GOOD_VIDEO.min(bps)) } else { bps };
+        let room = if self.on { (HALF * bps).max(GOOD_VIDEO.min(bps)) } else { bps };
         Bitrate::from_bps(room as u64)
     }
 }
@@ -193,7 +195,7 @@ mod tests {
     fn pictures_make_room_down_to_a_good_rate() {
         let mut ahead = Ahead::<u32>::new(Instant::now());
         ahead.handle_path(0.05, LONG);
-        for (video, left) in [(3000, 1500), (2000, 1300), (1000, 1000)] {
+        for (video, left) in [(3000, 1350), (2000, 1300), (1000, 1000)] {
             assert_eq!(ahead.leave_room(Bitrate::from_kbps(video)).bps(), left * 1000);
         }
     }
