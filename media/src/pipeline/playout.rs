@@ -39,7 +39,7 @@ const SLOWEST: Duration = Duration::from_millis(174);
 /// enough to slow down over them: mostly two are there when the next is overdue.
 const BRIDGED: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_millis(450);
 const BRIDGE: f64 = 0.062;
-const BRIDGE_BESIDE_JITTER: f64 = 0.015;
+const BRIDGE_BESIDE_JITTER: f64 = 0.005;
 
 /// Two stalls this soon after each other show that there are more to come, for as long; those that
 /// follow one another at once are of one accident, such as a rate that drops.
@@ -85,6 +85,8 @@ pub struct Playout {
     stalls: [Option<Instant>; 2],
     /// Since when the round trip is a long one.
     long_trip: Option<Instant>,
+    /// A stall is prepared for although there was hardly one yet.
+    expecting: bool,
 }
 
 impl Playout {
@@ -133,14 +135,13 @@ impl Playout {
         let spread = slow - median;
         self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
         let for_jitter = if self.uneven { held_for - fastest } else { 0.0 };
-        let for_stalls = median - fastest + BRIDGE;
-        let wanted = if self.stalls_often(now) {
-            let beside = if self.uneven { BRIDGE_BESIDE_JITTER } else { 0.0 };
-            for_stalls.max(for_jitter + beside)
-        } else if self.expects_stalls(now) {
-            for_stalls.max(for_jitter)
-        } else {
-            for_jitter
+        // What is held for much jitter is nearly enough for stalls, too.
+        let small = for_jitter < BRIDGE;
+        self.expecting = small && self.expects_stalls(now);
+        let wanted = match (small, self.stalls_often(now) || self.expecting) {
+            (_, false) => for_jitter,
+            (true, true) => for_jitter.max(median - fastest + BRIDGE),
+            (false, true) => for_jitter + BRIDGE_BESIDE_JITTER,
         };
         let wanted = wanted.min(LONGEST);
         let passed =
@@ -154,7 +155,9 @@ impl Playout {
         // What came as fast as any waits for the whole hold, what came late for the rest of it.
         let waited = now.saturating_duration_since(arrived).as_secs_f64();
         let wait = fastest + self.hold - delay - waited;
-        let wait = wait.max(sync.as_secs_f64()).clamp(0.0, LONGEST);
+        // Where they come unevenly their sound is no worse off, and the slow ones would be slower still.
+        let sync = if self.uneven { 0.0 } else { sync.as_secs_f64() };
+        let wait = wait.max(sync).clamp(0.0, LONGEST);
         now + Duration::from_secs_f64(wait)
     }
 
@@ -178,7 +181,7 @@ impl Playout {
     /// How long after a picture the next one is overdue, where it may have been lost: then the last
     /// one decoded is better kept until another is there.
     pub fn overdue_after(&self, now: Instant) -> Option<Duration> {
-        let stalls = self.stalls_often(now) || self.expects_stalls(now);
+        let stalls = self.stalls_often(now) || self.expecting;
         let often = self.interval > 0.0 && self.interval < SELDOM && stalls;
         often.then(|| Duration::from_secs_f64(self.interval + OVERDUE))
     }
