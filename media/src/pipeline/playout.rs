@@ -83,8 +83,9 @@ pub struct Playout {
     last: Option<Instant>,
     /// When the last two stalls ended.
     stalls: [Option<Instant>; 2],
-    /// Since when the round trip is a long one.
-    long_trip: Option<Instant>,
+    /// Whether the round trip is a long one, and when it first was.
+    long_trip: bool,
+    long_since: Option<Instant>,
     /// A stall is prepared for although there was hardly one yet.
     expecting: bool,
 }
@@ -163,10 +164,10 @@ impl Playout {
 
     /// The round trip as last measured.
     pub fn handle_rtt(&mut self, now: Instant, rtt: Option<Duration>) {
-        if rtt.is_some_and(|rtt| LONG_TRIP.contains(&rtt)) {
-            self.long_trip.get_or_insert(now);
-        } else {
-            self.long_trip = None;
+        self.long_trip = rtt.is_some_and(|rtt| LONG_TRIP.contains(&rtt));
+        if self.long_trip {
+            // Once: one that comes and goes would be prepared for for ever.
+            self.long_since.get_or_insert(now);
         }
     }
 
@@ -188,7 +189,8 @@ impl Playout {
 
     fn expects_stalls(&self, now: Instant) -> bool {
         let lately = self.stalls[1].is_some_and(|last| now < last + REMEMBERED_FOR);
-        self.long_trip.is_some_and(|since| lately || now < since + EXPECTED_FOR)
+        let new = self.long_since.is_some_and(|since| now < since + EXPECTED_FOR);
+        self.long_trip && (lately || new)
     }
 
     fn stalls_often(&self, now: Instant) -> bool {
@@ -325,6 +327,8 @@ mod tests {
         assert_eq!(held(&mut playout, 3_000, 220), ms(62));
         held(&mut playout, 34_000, 220);
         assert_eq!(held(&mut playout, 37_000, 220), Duration::ZERO, "nothing was lost");
+        held(&mut playout, 38_000, 170);
+        assert_eq!(held(&mut playout, 38_500, 220), Duration::ZERO, "it is no news");
         playout.handle_stall(begin + ms(40_000), ms(260));
         assert_eq!(held(&mut playout, 41_000, 220), ms(62), "one is enough");
         held(&mut playout, 60_000, 220);
