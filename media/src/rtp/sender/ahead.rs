@@ -25,6 +25,9 @@ const STALE: Duration = Duration::from_millis(60);
 const SHARE: f64 = 0.95;
 const SAVED: Duration = Duration::from_millis(100);
 
+/// Repairs that were asked for go a second time until so many bytes more were sent than that.
+const OVERDRAFT: f64 = 9_600.0;
+
 /// Pictures take a little less than half, so that all of them can leave twice beside the sound; but they
 /// keep this much.
 const HALF: f64 = 0.45;
@@ -74,15 +77,19 @@ impl<T> Ahead<T> {
 
     /// A packet of pictures leaves for the first time: it will again, if there is room.
     pub fn add(&mut self, now: Instant, bytes: usize, packet: impl FnOnce() -> T) {
+        if !self.on {
+            return;
+        }
         let wait: usize = self.waiting.iter().map(|(.., bytes)| bytes).sum();
-        if self.on && self.unused >= (wait + bytes) as f64 {
+        if self.unused >= (wait + bytes) as f64 {
             self.waiting.push_back((now, packet(), bytes));
         }
     }
 
-    /// A packet that was asked for leaves: it will again in any case, there are few of them.
+    /// A packet that was asked for leaves: it will again, unless far too much is sent already (who asks
+    /// for everything would get it twice).
     pub fn add_repair(&mut self, now: Instant, bytes: usize, packet: impl FnOnce() -> T) {
-        if self.on {
+        if self.on && self.unused > -OVERDRAFT {
             self.waiting.push_back((now, packet(), bytes));
         }
     }
@@ -182,13 +189,16 @@ mod tests {
         assert_eq!(ahead.poll(now + 111 * MS), None);
         assert_eq!(ahead.poll(now + 112 * MS), Some(0));
         assert_eq!(ahead.poll(now + 195 * MS), Some(2), "the second is stale");
-        ahead.handle_sent(now + 200 * MS, 50_000, TARGET);
+        ahead.handle_sent(now + 200 * MS, 40_000, TARGET);
         ahead.add(now + 200 * MS, 1000, || 3);
         assert_eq!(ahead.poll_timeout(), None, "no room");
         ahead.add_repair(now + 200 * MS, 1000, || 3);
         assert_eq!(ahead.poll_timeout(), Some(now + 212 * MS));
         ahead.clear();
         assert_eq!(ahead.poll_timeout(), None);
+        ahead.handle_sent(now + 200 * MS, 10_000, TARGET);
+        ahead.add_repair(now + 200 * MS, 1000, || 4);
+        assert_eq!(ahead.poll_timeout(), None, "a flood of requests");
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(super) struct Gaps {
     told: bool,
 }
 
-/// A frozen server says nothing; a healthy stream calls a hundred times a second.
+/// A frozen server says nothing; a healthy stream calls two hundred times a second.
 const STALL: Duration = Duration::from_secs(2);
 /// A sleeping device may take seconds to wake.
 const FIRST: Duration = Duration::from_secs(5);
