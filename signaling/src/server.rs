@@ -23,7 +23,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use self::{
@@ -54,6 +54,10 @@ pub use self::{health::Readiness, options::ServerOptions};
 /// When the server stops, what waits for a connection may take so long to be written, and the
 /// connection to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who hears only by asking, and just has its last answer, asks again within this: a round trip.
+/// Before, its request may be on the way or unread, and would be answered by the connection's end.
+const POLLERS_ASK_WITHIN: Duration = Duration::from_millis(300);
 
 /// Keeps the key of the tokens with which clients take their seats back.
 const RESUME_KEY: &str = "resume.key";
@@ -287,6 +291,9 @@ impl Server {
         readiness.drain();
         // A hub that is gone already has nothing to close.
         let _ = hub.stop().await;
+        if sessions.has_pollers() {
+            sleep(POLLERS_ASK_WITHIN).await;
+        }
         let _ = stop.send(true);
         let ended = async {
             // Ends when the last connection is closed.

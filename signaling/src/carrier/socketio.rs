@@ -143,6 +143,12 @@ impl Carrier {
         }
     }
 
+    /// Whether anybody is there who hears only by asking.
+    pub(crate) fn has_pollers(&self) -> bool {
+        let sockets = self.old.io.sockets().into_iter().chain(self.new.io.sockets());
+        sockets.into_iter().any(|socket| socket.transport_type() == TransportType::Polling)
+    }
+
     /// Ends all sockets with their sessions. A session without a socket ends by itself.
     pub(crate) async fn close(&self) {
         tokio::join!(self.old.io.close(), self.new.io.close());
