@@ -13,6 +13,7 @@ mod settings;
 mod stranger;
 mod theme;
 mod video;
+mod video_copy;
 mod video_gl;
 mod waiting;
 mod widgets;
@@ -34,8 +35,8 @@ pub use video::{RENDERER_VARIABLE, Renderer, ShownHook};
 pub const TITLE: &str = "Visavis";
 /// Names the window to the desktop.
 const APP_ID: &str = "visavis";
-/// The size it opens with, points.
-const INITIAL_SIZE: [f32; 2] = [1280.0, 760.0];
+/// The size it opens with, points: that of most calls' pictures, which are copied then.
+const INITIAL_SIZE: [f32; 2] = [1280.0, 720.0];
 /// The smallest size it can be given, points.
 pub const SMALLEST_SIZE: [f32; 2] = [480.0, 400.0];
 
@@ -100,6 +101,8 @@ pub fn run(init: WindowInit, options: &WindowOptions) -> Result<(), WindowError>
         // Ours prefers the Simplified Chinese shapes of characters.
         system_font_fallback: false,
         centered: true,
+        // Of no use to pictures, and a sixth of their painting where OpenGL runs in software.
+        dithering: false,
         ..eframe::NativeOptions::default()
     };
     let create: eframe::AppCreator<'_> = Box::new(|context| {

@@ -1,5 +1,5 @@
 //! Moving pictures: the newest frame of a slot, painted by the graphics card from its Y, U and V
-//! planes, or, where OpenGL runs in software, from RGBA converted here.
+//! planes, or, where OpenGL runs in software, from pixels converted here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,15 @@ use eframe::egui::{
     pos2, vec2,
 };
 use eframe::glow;
-use visavis_media::frame::{Frame, Matrix};
+use visavis_media::frame::{Frame, FramePool, Matrix};
+use visavis_media::picture::scale;
 use visavis_media::slot::Slot;
 use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix};
 
+use super::video_copy::Copier;
 use super::video_gl::Planes;
 
-/// Forces a renderer: `yuv` or `rgba`.
+/// Forces a renderer: `yuv`, `copy` or `rgba`.
 pub const RENDERER_VARIABLE: &str = "VISAVIS_RENDERER";
 
 /// Called with each frame when it is first handed to the screen. Must not block.
@@ -27,7 +29,9 @@ pub type ShownHook = Arc<dyn Fn(&Frame) + Send + Sync>;
 pub enum Renderer {
     /// Three planes and a shader.
     Yuv,
-    /// Converted by the processor: cheaper in all where OpenGL runs there too.
+    /// Converted by the processor, and large ones copied: the cheapest where OpenGL runs there too.
+    Copy,
+    /// Converted by the processor and drawn by egui.
     Rgba,
 }
 
@@ -41,21 +45,26 @@ impl Renderer {
         }
         let name = super::video_gl::renderer_name(gl);
         let forced = std::env::var(RENDERER_VARIABLE).ok();
-        Self::of(&name, forced.as_deref())
+        match Self::of(&name, forced.as_deref()) {
+            // Embedded OpenGL knows no BGRA.
+            Self::Copy if super::video_gl::is_embedded(gl) => Self::Rgba,
+            chosen => chosen,
+        }
     }
 
     fn of(gl_renderer: &str, forced: Option<&str>) -> Self {
         match forced {
             Some("yuv") => return Self::Yuv,
+            Some("copy") => return Self::Copy,
             Some("rgba") => return Self::Rgba,
             Some(other) if !other.is_empty() => {
-                tracing::warn!("{RENDERER_VARIABLE} is \"{other}\": it knows yuv and rgba");
+                tracing::warn!("{RENDERER_VARIABLE} is \"{other}\": it knows yuv, copy and rgba");
             }
             _ => {}
         }
         let software = ["llvmpipe", "softpipe", "swiftshader", "software rasterizer"];
         let name = gl_renderer.to_lowercase();
-        if software.iter().any(|known| name.contains(known)) { Self::Rgba } else { Self::Yuv }
+        if software.iter().any(|known| name.contains(known)) { Self::Copy } else { Self::Yuv }
     }
 }
 
@@ -118,7 +127,10 @@ pub struct Picture {
     shown: Arc<AtomicU64>,
     on_shown: Option<ShownHook>,
     planes: Planes,
+    copier: Copier,
     rgba: Option<Rgba>,
+    /// For halved frames.
+    pool: FramePool,
 }
 
 struct Rgba {
@@ -140,7 +152,9 @@ impl Picture {
             shown: Arc::default(),
             on_shown: None,
             planes: Planes::default(),
+            copier: Copier::default(),
             rgba: None,
+            pool: FramePool::new(),
         }
     }
 
@@ -200,8 +214,14 @@ impl Picture {
                 let shape = self.planes.shape(frame, generation, rect, part, paint.radius, hook);
                 ui.painter().add(shape);
             }
-            Renderer::Rgba => {
-                let texture = self.upload_rgba(ui.ctx(), &frame);
+            // egui has the round corners.
+            Renderer::Copy if paint.radius == 0.0 => {
+                let shape = self.copier.shape(frame, self.generation, rect, part, hook);
+                ui.painter().add(shape);
+            }
+            Renderer::Copy | Renderer::Rgba => {
+                let pixels = rect.size() * ui.pixels_per_point() / part.size().abs();
+                let texture = self.upload_rgba(ui.ctx(), &frame, pixels);
                 let radius = CornerRadius::from(paint.radius);
                 let filled = RectShape::filled(rect, radius, Color32::WHITE);
                 ui.painter().add(filled.with_texture(texture, part));
@@ -227,13 +247,19 @@ impl Picture {
         }))
     }
 
-    fn upload_rgba(&mut self, ctx: &egui::Context, frame: &Frame) -> egui::TextureId {
-        let size = [frame.width() as usize, frame.height() as usize];
+    /// Uploads `frame`, or as much smaller a one as still has the `pixels` it is to fill.
+    fn upload_rgba(&mut self, ctx: &egui::Context, frame: &Frame, pixels: Vec2) -> egui::TextureId {
         let generation = self.generation;
+        let halvings = halvings(frame, pixels);
+        let mut size = [frame.width(), frame.height()];
+        for _ in 0..halvings {
+            size = size.map(|side| side / 2);
+        }
+        let size = size.map(|side| side as usize);
         let fresh = self.rgba.as_ref().is_none_or(|rgba| rgba.texture.size() != size);
         if fresh {
             let mut image = Arc::new(ColorImage::filled(size, Color32::BLACK));
-            convert(frame, &mut image);
+            convert(frame, halvings, &self.pool, &mut image);
             let options = TextureOptions::LINEAR;
             let data = ImageData::Color(Arc::clone(&image));
             let texture = ctx.load_texture(self.name, data, options);
@@ -245,7 +271,7 @@ impl Picture {
         };
         if rgba.generation != generation {
             rgba.generation = generation;
-            convert(frame, &mut rgba.image);
+            convert(frame, halvings, &self.pool, &mut rgba.image);
             // A whole `set` would allocate the texture anew for each frame.
             let data = ImageData::Color(Arc::clone(&rgba.image));
             rgba.texture.set_partial([0, 0], data, TextureOptions::LINEAR);
@@ -256,19 +282,56 @@ impl Picture {
     /// Frees what the graphics card holds.
     pub fn destroy(&mut self, gl: &glow::Context) {
         self.planes.destroy(gl);
+        self.copier.destroy(gl);
         self.rgba = None;
     }
 }
 
-/// Converts `frame` into `image` (of the same size), whose memory is reused once the painter
-/// has let go of it.
-fn convert(frame: &Frame, image: &mut Arc<ColorImage>) {
+/// How often `frame` can be halved and still has the `pixels` it is to fill.
+fn halvings(frame: &Frame, pixels: Vec2) -> u32 {
+    let fits = |side: u32, wanted: f32, halved: u32| (side >> halved) as f32 >= wanted.max(2.0);
+    (1..=8)
+        .take_while(|halved| {
+            fits(frame.width(), pixels.x, *halved) && fits(frame.height(), pixels.y, *halved)
+        })
+        .count() as u32
+}
+
+/// Converts `frame`, `halvings` times halved, into `image` (of that size), whose memory is reused
+/// once the painter has let go of it.
+fn convert(frame: &Frame, halvings: u32, pool: &FramePool, image: &mut Arc<ColorImage>) {
+    if halvings > 0 {
+        let half = scale::resize(frame, frame.width() / 2, frame.height() / 2, pool);
+        return convert(&half, halvings - 1, pool, image);
+    }
     if Arc::get_mut(image).is_none() {
         *image = Arc::new(ColorImage::filled(image.size, Color32::BLACK));
     }
     let Some(pixels) = Arc::get_mut(image) else {
         return;
     };
+    let stride = frame.width() * 4;
+    let (planes, matrix) = planes(frame);
+    let range = YuvRange::Limited;
+    said(yuv::yuv420_to_rgba(&planes, pixels.as_raw_mut(), stride, range, matrix));
+}
+
+/// Converts `frame` into `pixels`, which takes its size: blue, green, red, 255.
+pub(super) fn convert_bgra(frame: &Frame, pixels: &mut Vec<u8>) {
+    let stride = frame.width() * 4;
+    pixels.resize(stride as usize * frame.height() as usize, 0);
+    let (planes, matrix) = planes(frame);
+    said(yuv::yuv420_to_bgra(&planes, pixels, stride, YuvRange::Limited, matrix));
+}
+
+/// Planes and image have the same size by construction: only a fault of ours gets here.
+fn said(result: Result<(), yuv::YuvError>) {
+    if let Err(error) = result {
+        tracing::error!("a picture cannot be shown: {error}");
+    }
+}
+
+fn planes(frame: &Frame) -> (YuvPlanarImage<'_, u8>, YuvStandardMatrix) {
     let [y_plane, u_plane, v_plane] = frame.planes();
     let planes = YuvPlanarImage {
         y_plane,
@@ -284,22 +347,17 @@ fn convert(frame: &Frame, image: &mut Arc<ColorImage>) {
         Matrix::Bt601 => YuvStandardMatrix::Bt601,
         Matrix::Bt709 => YuvStandardMatrix::Bt709,
     };
-    let (stride, range) = (frame.width() * 4, YuvRange::Limited);
-    if let Err(error) = yuv::yuv420_to_rgba(&planes, pixels.as_raw_mut(), stride, range, matrix) {
-        // Planes and image have the same size by construction: only a fault of ours gets here.
-        tracing::error!("a picture cannot be shown: {error}");
-    }
+    (planes, matrix)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use visavis_media::frame::FramePool;
 
     #[test]
-    fn software_opengl_gets_rgba() {
-        assert_eq!(Renderer::of("llvmpipe (LLVM 15.0.6, 256 bits)", None), Renderer::Rgba);
-        assert_eq!(Renderer::of("Google SwiftShader", Some("")), Renderer::Rgba);
+    fn software_opengl_gets_copies() {
+        assert_eq!(Renderer::of("llvmpipe (LLVM 15.0.6, 256 bits)", None), Renderer::Copy);
+        assert_eq!(Renderer::of("Google SwiftShader", Some("")), Renderer::Copy);
         assert_eq!(Renderer::of("Mesa Intel(R) UHD Graphics 620", None), Renderer::Yuv);
         assert_eq!(Renderer::of("llvmpipe", Some("yuv")), Renderer::Yuv);
         assert_eq!(Renderer::of("NVIDIA", Some("rgba")), Renderer::Rgba);
@@ -343,12 +401,27 @@ mod tests {
             u.fill(90);
             v.fill(240);
             let mut image = Arc::new(ColorImage::filled([4, 4], Color32::BLACK));
-            convert(&frame, &mut image);
+            convert(&frame, 0, &pool, &mut image);
             colours.push(image.pixels[5]);
         }
         // BT.601's pure red (BT.601-7, limited range).
         assert!(colours[0].r() > 250 && colours[0].g() < 5 && colours[0].b() < 5);
         assert_ne!(colours[0], colours[1]);
+    }
+
+    #[test]
+    fn a_large_picture_for_a_small_place_is_halved() {
+        let pool = FramePool::new();
+        let frame = pool.black(1280, 720);
+        let halved = |width, height| halvings(&frame, vec2(width, height));
+        assert_eq!(halved(1280.0, 720.0), 0);
+        assert_eq!(halved(700.0, 300.0), 0);
+        assert_eq!(halved(640.0, 360.0), 1);
+        assert_eq!(halved(242.0, 136.0), 2);
+        assert_eq!(halved(0.0, 0.0), 8);
+        let mut image = Arc::new(ColorImage::filled([320, 180], Color32::WHITE));
+        convert(&frame, 2, &pool, &mut image);
+        assert_eq!(image.pixels[320 * 179 + 319], Color32::BLACK);
     }
 
     #[test]

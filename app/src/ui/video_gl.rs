@@ -15,6 +15,11 @@ pub fn supported(gl: &glow::Context) -> bool {
     ShaderVersion::get(gl).is_new_shader_interface()
 }
 
+/// Whether it is OpenGL ES.
+pub fn is_embedded(gl: &glow::Context) -> bool {
+    ShaderVersion::get(gl).is_embedded()
+}
+
 /// What the driver calls itself.
 pub fn renderer_name(gl: &glow::Context) -> String {
     // SAFETY: the context is current while the window is made; the query has no other condition.
@@ -95,11 +100,7 @@ impl Planes {
                 Ok(resources) => state.resources = Some(resources),
                 Err(reason) => {
                     state.failed = true;
-                    tracing::error!(
-                        "pictures cannot be shown with this graphics driver ({reason}): start \
-                         with {}=rgba",
-                        super::video::RENDERER_VARIABLE
-                    );
+                    say_failed(&reason);
                 }
             }
         }
@@ -108,6 +109,14 @@ impl Planes {
             resources.draw(gl, info, job);
         }
     }
+}
+
+/// Says that a driver does not do what it should, and what to do.
+pub(super) fn say_failed(reason: &str) {
+    tracing::error!(
+        "pictures cannot be shown with this graphics driver ({reason}): start with {}=rgba",
+        super::video::RENDERER_VARIABLE
+    );
 }
 
 const VERTEX: &str = "
@@ -143,38 +152,64 @@ void main() {
 }
 ";
 
+/// A program of a vertex and a fragment shader. A context must be current.
+pub(super) fn link(
+    gl: &glow::Context,
+    vertex: &str,
+    fragment: &str,
+) -> Result<glow::Program, String> {
+    let version = ShaderVersion::get(gl);
+    let head = version.version_declaration();
+    let precision = if version.is_embedded() {
+        "precision highp float;\nprecision mediump sampler2D;\n"
+    } else {
+        ""
+    };
+    // GL 3.1 keeps bit operations on gl_VertexID behind GLSL 1.30, which 1.40 includes.
+    // SAFETY: the caller's context is current; every name passed was made here.
+    unsafe {
+        let program = gl.create_program()?;
+        let mut shaders = Vec::new();
+        for (kind, body) in [(glow::VERTEX_SHADER, vertex), (glow::FRAGMENT_SHADER, fragment)] {
+            let shader = gl.create_shader(kind)?;
+            gl.shader_source(shader, &format!("{head}{precision}{body}"));
+            gl.compile_shader(shader);
+            if !gl.get_shader_compile_status(shader) {
+                return Err(gl.get_shader_info_log(shader));
+            }
+            gl.attach_shader(program, shader);
+            shaders.push(shader);
+        }
+        gl.link_program(program);
+        if !gl.get_program_link_status(program) {
+            return Err(gl.get_program_info_log(program));
+        }
+        for shader in shaders {
+            gl.detach_shader(program, shader);
+            gl.delete_shader(shader);
+        }
+        Ok(program)
+    }
+}
+
+/// Smooth between pixels, and nothing of the far side at the edges, for the texture bound.
+pub(super) fn set_filters(gl: &glow::Context) {
+    for (name, value) in [
+        (glow::TEXTURE_MIN_FILTER, glow::LINEAR),
+        (glow::TEXTURE_MAG_FILTER, glow::LINEAR),
+        (glow::TEXTURE_WRAP_S, glow::CLAMP_TO_EDGE),
+        (glow::TEXTURE_WRAP_T, glow::CLAMP_TO_EDGE),
+    ] {
+        // SAFETY: a call without pointers; without a texture it only sets GL's error.
+        unsafe { gl.tex_parameter_i32(glow::TEXTURE_2D, name, value as i32) };
+    }
+}
+
 impl Resources {
     fn new(gl: &glow::Context) -> Result<Self, String> {
-        let version = ShaderVersion::get(gl);
-        let head = version.version_declaration();
-        let precision = if version.is_embedded() {
-            "precision highp float;\nprecision mediump sampler2D;\n"
-        } else {
-            ""
-        };
-        // GL 3.1 keeps bit operations on gl_VertexID behind GLSL 1.30, which 1.40 includes.
-        // SAFETY: the context is current inside a paint callback; every name passed was made here.
+        let program = link(gl, VERTEX, FRAGMENT)?;
+        // SAFETY: the context is current inside a paint callback.
         unsafe {
-            let program = gl.create_program()?;
-            let mut shaders = Vec::new();
-            for (kind, body) in [(glow::VERTEX_SHADER, VERTEX), (glow::FRAGMENT_SHADER, FRAGMENT)] {
-                let shader = gl.create_shader(kind)?;
-                gl.shader_source(shader, &format!("{head}{precision}{body}"));
-                gl.compile_shader(shader);
-                if !gl.get_shader_compile_status(shader) {
-                    return Err(gl.get_shader_info_log(shader));
-                }
-                gl.attach_shader(program, shader);
-                shaders.push(shader);
-            }
-            gl.link_program(program);
-            if !gl.get_program_link_status(program) {
-                return Err(gl.get_program_info_log(program));
-            }
-            for shader in shaders {
-                gl.detach_shader(program, shader);
-                gl.delete_shader(shader);
-            }
             let vertex_array = gl.create_vertex_array()?;
             let textures = [gl.create_texture()?, gl.create_texture()?, gl.create_texture()?];
             Ok(Self { program, vertex_array, textures, size: (0, 0), generation: 0 })
@@ -201,14 +236,7 @@ impl Resources {
                 gl.bind_texture(glow::TEXTURE_2D, Some(*texture));
                 gl.pixel_store_i32(glow::UNPACK_ALIGNMENT, 1);
                 if fresh {
-                    for (name, value) in [
-                        (glow::TEXTURE_MIN_FILTER, glow::LINEAR),
-                        (glow::TEXTURE_MAG_FILTER, glow::LINEAR),
-                        (glow::TEXTURE_WRAP_S, glow::CLAMP_TO_EDGE),
-                        (glow::TEXTURE_WRAP_T, glow::CLAMP_TO_EDGE),
-                    ] {
-                        gl.tex_parameter_i32(glow::TEXTURE_2D, name, value as i32);
-                    }
+                    set_filters(gl);
                     let (target, inside) = (glow::TEXTURE_2D, glow::R8 as i32);
                     let (format, kind) = (glow::RED, glow::UNSIGNED_BYTE);
                     gl.tex_image_2d(target, 0, inside, width, height, 0, format, kind, data);
