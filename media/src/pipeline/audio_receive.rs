@@ -234,6 +234,7 @@ impl Player {
         };
         let (playout, stats, timestamp) = {
             let mut buffer = inlet.buffer();
+            buffer.set_round_trip(inlet.counters.rtt().unwrap_or_default());
             let playout = buffer.poll_frame(now);
             (playout, buffer.stats(), buffer.played_timestamp())
         };

@@ -12,7 +12,7 @@ mod packet;
 mod playout;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -224,6 +224,12 @@ impl JitterBuffer {
             return;
         }
         self.insert(index, timestamp, payload);
+    }
+
+    /// Takes the round trip to the other end: on a long way lost packets' copies are waited for
+    /// sooner.
+    pub fn set_round_trip(&mut self, rtt: Duration) {
+        self.delay.set_round_trip(rtt);
     }
 
     /// Takes a copy that came in the packet handled last, of one that was sent `offset` (RTP

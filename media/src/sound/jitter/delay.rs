@@ -1,6 +1,7 @@
 //! How late packets are, and how much delay covers most of it. In samples at 48 kHz.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::ms;
 
@@ -25,6 +26,12 @@ const QUANTILE: f32 = 0.95;
 const MISSED_WEIGHT: f32 = 0.15;
 const MISSED_MOST: i64 = ms(60);
 
+/// Where the way is long, a window with a lost packet whose copy came weighs as much as three: two
+/// in 20 s are waited for. The 20 ms that a copy takes are little of such a way, and no repair
+/// could come in time.
+const COPY_WEIGHT: f32 = 0.03;
+const LONG_WAY: Duration = Duration::from_millis(300);
+
 /// Added to the quantile for the sound card's block and a late thread.
 const RESERVE: i64 = ms(5);
 const MIN_TARGET: i64 = ms(10);
@@ -42,6 +49,9 @@ pub(super) struct DelayEstimator {
     bases: VecDeque<(i64, i64)>,
     window_start: i64,
     window_worst: Option<i64>,
+    /// The worst copy of what was lost, where copies weigh more.
+    window_copy: Option<i64>,
+    long_way: bool,
     histogram: Vec<f32>,
     observations: u32,
     target: i64,
@@ -58,6 +68,8 @@ impl DelayEstimator {
             bases: VecDeque::with_capacity(WINDOWS_OF_BASE + 1),
             window_start: 0,
             window_worst: None,
+            window_copy: None,
+            long_way: false,
             histogram: vec![0.0; BUCKETS],
             observations: 0,
             target: FIRST_TARGET,
@@ -71,6 +83,11 @@ impl DelayEstimator {
     /// The delay to aim at.
     pub fn target(&self) -> i64 {
         self.target
+    }
+
+    /// The round trip to the other end.
+    pub fn set_round_trip(&mut self, rtt: Duration) {
+        self.long_way = rtt >= LONG_WAY;
     }
 
     /// RFC 3550 interarrival jitter.
@@ -115,6 +132,9 @@ impl DelayEstimator {
     /// it been waited for, it could have been played.
     pub fn handle_copy(&mut self, arrival: i64, timestamp: i64) {
         let late = self.age(arrival, timestamp);
+        if self.long_way {
+            self.window_copy = Some(self.window_copy.map_or(late, |worst| worst.max(late)));
+        }
         self.window_worst = Some(self.window_worst.map_or(late, |worst| worst.max(late)));
     }
 
@@ -139,8 +159,13 @@ impl DelayEstimator {
             return;
         }
         self.window_start = now;
+        let copy = self.window_copy.take();
         if let Some(worst) = self.window_worst.take() {
             self.observe(worst);
+            if let Some(copy) = copy {
+                // No more than this: of many one still sees how many.
+                self.weigh(copy, COPY_WEIGHT);
+            }
         }
     }
 

@@ -23,6 +23,10 @@ const fn slack(target: i64) -> i64 {
     if part < ms(10) { part } else { ms(10) }
 }
 
+/// The last packet is lengthened when the next one is later than this and three times the jitter: a
+/// hole is about to come.
+const OVERDUE: i64 = ms(10);
+
 /// Further above the target than this: skip packets instead.
 const JUMP_ABOVE: i64 = ms(150);
 
@@ -180,6 +184,13 @@ impl JitterBuffer {
             return Stretch::None;
         };
         let age = self.delay.age(now, first.timestamp);
+        if self.packets.len() == 1 && !packet::is_pause(&first.payload) {
+            let next_age = age - packet::duration(&first.payload);
+            if next_age > OVERDUE + 3 * self.delay.jitter() as i64 {
+                self.level.clear();
+                return Stretch::Expand;
+            }
+        }
         let Some(level) = self.level.add(age, age.min(self.span())) else {
             return Stretch::None;
         };

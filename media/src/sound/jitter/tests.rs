@@ -1,5 +1,4 @@
 use std::collections::BinaryHeap;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};

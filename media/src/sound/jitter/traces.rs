@@ -1,5 +1,7 @@
 //! Seven kinds of network and two clocks, in fake time: what they cost in delay and in holes.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -121,6 +123,45 @@ fn copies_of_lost_packets_are_waited_for() {
         assert!((50.0..105.0).contains(&delay), "{delay} ms");
         assert!(call.frames().is_sorted_by(|a, b| a < b));
     }
+}
+
+/// Half a percent lost, at random: on a short way that is not worth 20 ms of delay for all the rest,
+/// on a long one it is.
+#[test]
+fn few_losses_are_waited_for_on_a_long_way_only() {
+    let concealed = [50u64, 600].map(|rtt| {
+        let concealed = (0..20).map(|phase| {
+            let mut random = StdRng::seed_from_u64(10);
+            let lost: Vec<bool> = (0..FRAMES).map(|_| random.random_range(0..200) == 0).collect();
+            let delay = 50.0 + f64::from(phase);
+            let mut call = Call::new(FRAMES, |n| (!lost[n as usize]).then_some(delay));
+            call.buffer.set_round_trip(Duration::from_millis(rtt));
+            call.run(120);
+            call.buffer.stats().concealed_ms
+        });
+        concealed.sum::<u64>() as f64 / 20.0 / f64::from(FRAMES) / 20.0 * 100.0
+    });
+    println!("{concealed:?} % concealed");
+    assert!(concealed[0] > 0.1 && concealed[1] < 0.05, "{concealed:?}");
+}
+
+/// A wide link becomes a narrow one: the delay rises by 300 ms within 400, and stays for a while.
+/// What is there is made longer, as far as it goes, instead of being followed by a hole.
+#[test]
+fn a_queue_that_fills_at_once_is_heard_as_little_as_can_be() {
+    let mut concealed = Vec::new();
+    for phase in 0..20 {
+        let step = in_order(move |n| {
+            let since = f64::from(n) * 20.0 + f64::from(phase) - 20_000.0;
+            3.0 + (since * 3.0).clamp(0.0, 300.0) * if since > 1500.0 { 0.0 } else { 1.0 }
+        });
+        let mut call = Call::new(1500, step);
+        call.run(29);
+        concealed.push(call.buffer.stats().concealed_ms);
+    }
+    let mean = concealed.iter().sum::<u64>() as f64 / concealed.len() as f64;
+    println!("{mean} ms: {concealed:?}");
+    assert!(mean <= 275.0, "{concealed:?}");
 }
 
 /// The two sound cards of a call are 300 ppm off, one fast and one slow: in two hours that makes
