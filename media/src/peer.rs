@@ -24,6 +24,7 @@ mod playout_delay;
 mod sockets;
 mod sync_tap;
 mod turn_bridge;
+mod twcc;
 
 pub use network::{first_lan_address, local_addresses};
 pub use outlet::{OutgoingPacket, Outlet, Outlets, VideoOutlet};

@@ -1,9 +1,8 @@
 //! What is negotiated: codecs, feedback, header extensions, and the interceptors that serve them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rtc::interceptor::{Registry, Slot, TwccReceiverBuilder};
+use rtc::interceptor::{Registry, Slot};
 use rtc::peer_connection::configuration::interceptor_registry::configure_rtcp_reports;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MediaEngine};
 use rtc::rtp_transceiver::rtp_sender::{
@@ -13,6 +12,7 @@ use rtc::shared::error::Error;
 
 use super::audio_loss::AudioLoss;
 use super::flow::Flow;
+use super::twcc::TwccFeedback;
 use super::{fec, interceptors, now, playout_delay, sync_tap};
 use crate::stats::Counters;
 use crate::video_codec::VideoCodec;
@@ -224,10 +224,7 @@ pub(super) fn interceptor_chain(
             Slot::from(10_700),
             interceptors::RepairRequests::new(Arc::clone(counters), video_ssrc),
         )
-        .with(
-            Slot::TwccReceiver,
-            TwccReceiverBuilder::new().with_interval(Duration::from_millis(50)).build(),
-        );
+        .with(Slot::TwccReceiver, TwccFeedback::new());
     Ok(configure_rtcp_reports(registry))
 }
 
