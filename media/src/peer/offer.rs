@@ -224,7 +224,7 @@ pub(super) fn interceptor_chain(
             Slot::from(10_700),
             interceptors::RepairRequests::new(Arc::clone(counters), video_ssrc),
         )
-        .with(Slot::TwccReceiver, TwccFeedback::new());
+        .with(Slot::TwccReceiver, TwccFeedback::new(Arc::clone(counters)));
     Ok(configure_rtcp_reports(registry))
 }
 

@@ -2,8 +2,10 @@
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01), the crate's, at a pace of ours.
 //!
 //! A link of many Mbit/s that becomes one of 500 kbit/s has 300 ms of queue after a tenth of a
-//! second: there every 25 ms count. On a narrow link that much feedback would be a tenth of it.
+//! second: there every 25 ms count. On a narrow link that much feedback would be a tenth of it, and
+//! on a long way it would be late all the same.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtc::interceptor::{
@@ -11,6 +13,8 @@ use rtc::interceptor::{
 };
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
+
+use crate::stats::Counters;
 
 /// Feedback comes as often as this, and on a fast link as often as that.
 const PACE: Duration = Duration::from_millis(50);
@@ -20,6 +24,10 @@ const FAST_PACE: Duration = Duration::from_millis(25);
 /// long: what gets narrow must not slow down the feedback about it.
 const FAST_BYTES: usize = 6_250;
 const STAYS_FAST: Duration = Duration::from_secs(2);
+
+/// From this round trip on the way is long. While a queue builds up it may seem so, too: what was
+/// short a moment ago counts.
+const LONG_WAY: Duration = Duration::from_millis(60);
 
 /// Decides when. Pure.
 #[derive(Debug, Default)]
@@ -31,13 +39,13 @@ struct Pace {
 }
 
 impl Pace {
-    fn handle_packet(&mut self, now: Instant, bytes: usize) {
+    fn handle_packet(&mut self, now: Instant, bytes: usize, rtt: Option<Duration>) {
         let since = *self.since.get_or_insert(now);
         if now.saturating_duration_since(since) >= PACE {
             (self.since, self.bytes) = (Some(now), 0);
         }
         self.bytes += bytes;
-        if self.bytes >= FAST_BYTES {
+        if self.bytes >= FAST_BYTES && rtt.is_some_and(|rtt| rtt < LONG_WAY) {
             self.fast_until = Some(now + STAYS_FAST);
         }
     }
@@ -55,14 +63,15 @@ impl Pace {
 
 /// The crate's feedback, at [`Pace`].
 pub(super) struct TwccFeedback {
+    counters: Arc<Counters>,
     inner: TwccReceiverInterceptor,
     pace: Pace,
 }
 
 impl TwccFeedback {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
         let inner = TwccReceiverBuilder::new().with_interval(FAST_PACE).build();
-        Self { inner, pace: Pace::default() }
+        Self { counters, inner, pace: Pace::default() }
     }
 }
 
@@ -75,7 +84,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TwccFeedback {
 
     fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Error> {
         if let Packet::Rtp(packet) = &msg.message.packet {
-            self.pace.handle_packet(msg.now, packet.payload.len());
+            self.pace.handle_packet(msg.now, packet.payload.len(), self.counters.rtt());
         }
         self.inner.handle_read(msg)
     }
@@ -129,13 +138,13 @@ mod tests {
     use super::*;
 
     /// Reports within a second after `seconds`, if every 10 ms `bytes(at)` come (`at` in ms).
-    fn reports(seconds: u64, bytes: impl Fn(u64) -> usize) -> usize {
+    fn reports(seconds: u64, rtt: u64, bytes: impl Fn(u64) -> usize) -> usize {
         let (begin, mut pace) = (Instant::now(), Pace::default());
         let mut told = 0;
         for at in 0..(seconds + 1) * 1000 {
             let now = begin + Duration::from_millis(at);
             if at % 10 == 0 {
-                pace.handle_packet(now, bytes(at));
+                pace.handle_packet(now, bytes(at), Some(Duration::from_millis(rtt)));
             }
             told += usize::from(pace.is_due(now) && at >= seconds * 1000);
         }
@@ -143,16 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_link_is_told_of_twice_as_often() {
+    fn a_fast_and_short_link_is_told_of_twice_as_often() {
         // 400 kbit/s, 2 Mbit/s.
-        assert_eq!(reports(3, |_| 500), 20);
-        assert_eq!(reports(3, |_| 2500), 40);
+        assert_eq!(reports(3, 5, |_| 500), 20);
+        assert_eq!(reports(3, 5, |_| 2500), 40);
+        assert_eq!(reports(3, 200, |_| 2500), 20);
     }
 
     #[test]
     fn a_link_that_gets_narrow_stays_fast_for_two_seconds() {
         let step = |at| if at < 5_000 { 2500 } else { 500 };
-        assert_eq!(reports(5, step), 40);
-        assert_eq!(reports(8, step), 20);
+        assert_eq!(reports(5, 5, step), 40);
+        assert_eq!(reports(8, 5, step), 20);
     }
 }

@@ -41,6 +41,9 @@ const BRIDGED: std::ops::Range<Duration> = Duration::from_millis(150)..Duration:
 const BRIDGE: f64 = 0.062;
 const BRIDGE_BESIDE_JITTER: f64 = 0.005;
 
+/// A hold of so much for jitter is nearly enough for stalls, too. Seconds.
+const NEARLY_BRIDGED: f64 = 0.045;
+
 /// Two stalls this soon after each other show that there are more to come, for as long; those that
 /// follow one another at once are of one accident, such as a rate that drops.
 const STALLS_WITHIN: Duration = Duration::from_secs(30);
@@ -136,8 +139,7 @@ impl Playout {
         let spread = slow - median;
         self.uneven = sorted.len() >= ENOUGH && spread > if self.uneven { EVEN } else { UNEVEN };
         let for_jitter = if self.uneven { held_for - fastest } else { 0.0 };
-        // What is held for much jitter is nearly enough for stalls, too.
-        let small = for_jitter < BRIDGE;
+        let small = for_jitter < NEARLY_BRIDGED;
         self.expecting = small && self.expects_stalls(now);
         let wanted = match (small, self.stalls_often(now) || self.expecting) {
             (_, false) => for_jitter,
