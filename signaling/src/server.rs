@@ -249,7 +249,7 @@ impl Server {
 
     /// Serves until `shutdown` resolves. Then takes no one in, tells everyone “server
     /// restarting”, writes what waits to be written, closes all connections (code 1012) and
-    /// returns, after five seconds at most. Dropping the future stops the server at once.
+    /// returns, after 5.3 seconds at most. Dropping the future stops the server at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             listeners, hub, mut hub_task, routes, mut all_ended, entrance, tls, turn, ..
