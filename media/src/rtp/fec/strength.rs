@@ -18,6 +18,17 @@ const BURST: f64 = 1.6;
 /// Of a burst this multiple of the mean run is to be repaired: runs are about geometric.
 const RUN_RESERVE: f64 = 5.0;
 
+/// The same where a retransmission comes too late even for slow motion, and a picture that is not
+/// mended freezes for a round trip.
+const FAR_RESERVE: f64 = 6.0;
+
+/// There so many runs of such a length are taken for seen, and such a share of packets for lost until
+/// enough were watched: ten bursts a minute say too late how long the next one will be.
+const FAR_RUNS: f64 = 4.0;
+const FAR_RUN: f64 = 3.0;
+const FAR_LOSS: f64 = 0.008;
+const WATCHED: f64 = 2_000.0;
+
 /// A frame of so few packets on a path that seldom loses one gets no repairs while its retransmission
 /// is soon enough for the receiver to slow motion down over the gap: half of what is sent would be
 /// repairs (3g: 56 % of the link for media, 67 % with one repair for two frames, 80 % without).
@@ -87,6 +98,14 @@ impl PathLoss {
     pub fn mean_run(&self) -> f64 {
         if self.long.runs < 1.0 { 1.0 } else { (self.long.lost / self.long.runs).max(1.0) }
     }
+
+    /// Share lost and mean run to be prepared for where a loss that is not repaired costs most.
+    fn feared(&self) -> (f64, f64) {
+        let watched = self.long.expected >= WATCHED;
+        let loss = if watched { self.loss() } else { self.loss().max(FAR_LOSS) };
+        let runs = self.long.runs + FAR_RUNS;
+        (loss, ((self.long.lost + FAR_RUNS * FAR_RUN) / runs).max(1.0))
+    }
 }
 
 /// The protection of a frame of `packets` packets; `seldom`: not one of many a second, over whose loss
@@ -98,12 +117,20 @@ pub fn strength(
     path: &PathLoss,
     rtt: Option<Duration>,
 ) -> Strength {
-    let (loss, rtt) = (path.loss(), rtt.unwrap_or(FIRST_TRIP));
+    let rtt = rtt.unwrap_or(FIRST_TRIP);
+    // Of a small frame's packets repairs are half of what is sent, as it is.
+    let far = rtt >= BRIDGED_TRIP && !SMALL.contains(&packets);
+    let (loss, mean_run, reserve) = if far {
+        let (loss, mean_run) = path.feared();
+        (loss, mean_run, FAR_RESERVE)
+    } else {
+        (path.loss(), path.mean_run(), RUN_RESERVE)
+    };
     let bridged = (LONG_TRIP..BRIDGED_TRIP).contains(&rtt) && !seldom;
     if bridged && SMALL.contains(&packets) && loss < 0.02 && !key_frame {
         return Strength::default();
     }
-    let bursty = path.mean_run() > BURST;
+    let bursty = mean_run > BURST;
     let frames = if bursty { 4 } else { 3 };
     let by_chance = if rtt < SHORT_TRIP {
         usize::from(loss > 0.07 && key_frame)
@@ -118,7 +145,7 @@ pub fn strength(
     };
     let worthwhile = loss >= 0.02 || rtt > LONG_TRIP && loss >= 0.001;
     let by_burst = if bursty && worthwhile && rtt >= SHORT_TRIP {
-        (path.mean_run() * RUN_RESERVE / frames as f64).ceil() as usize
+        (mean_run * reserve / frames as f64).ceil() as usize
     } else {
         0
     };

@@ -186,6 +186,9 @@ fn strength_follows_the_loss_and_never_takes_more_than_half() {
         strength(packets, false, false, path, Some(Duration::from_millis(ms))).repairs
     };
     path.handle_report(1000, 0, 0);
+    assert_eq!((at(&path, 8, 100), at(&path, 8, 600)), (0, 5), "nothing is lost, yet");
+    assert_eq!((at(&path, 4, 600), at(&path, 2, 600)), (0, 0), "not worth half of a narrow link");
+    (0..10).for_each(|_| path.handle_report(1000, 0, 0));
     assert_eq!((at(&path, 8, 100), at(&path, 8, 600)), (0, 0), "nothing is lost");
     (0..10).for_each(|_| path.handle_report(1000, 50, 50));
     assert_eq!(at(&path, 8, 20), 0, "a retransmission is soon enough");
