@@ -214,7 +214,10 @@ pub(super) fn interceptor_chain(
             Slot::Pacer,
             interceptors::SendSide::new(now(), for_sending, flow, video_ssrc, fec_ssrc),
         )
-        .with(Slot::FecEncoder, fec::FecSender::new(Arc::clone(counters), video_ssrc, fec_ssrc))
+        .with(
+            Slot::FecEncoder,
+            fec::FecSender::new(Arc::clone(counters), (video_ssrc, audio_ssrc), fec_ssrc),
+        )
         .with(Slot::from(600), sync_tap::SyncTap::new(Arc::clone(counters), video_ssrc, audio_ssrc))
         .with(Slot::from(5_500), playout_delay::PlayoutDelay::new(Arc::clone(counters), video_ssrc))
         // Behind the receiver reports: what is restored was lost all the same. And what asks for

@@ -2,7 +2,7 @@
 //! computed, without a round trip.
 //!
 //! Each repair packet is a linear combination over GF(256) of the media packets of the last few
-//! frames, as in RFC 8681 (sliding window codes), with the coefficients of a Cauchy matrix: of
+//! frames (of sound: of the last two packets), as in RFC 8681 (sliding window codes), with the coefficients of a Cauchy matrix: of
 //! one window, any m repairs restore any m packets. A burst that takes a frame and its own
 //! repairs is mended by the next frame's. Sent under an SSRC of their own, they never touch the
 //! media's sequence numbers.
@@ -27,7 +27,7 @@ mod strength;
 
 pub use decoder::{FecDecoder, FecStats, Recovered};
 pub use encoder::FecEncoder;
-pub use strength::{PathLoss, Strength, strength};
+pub use strength::{PathLoss, Strength, sound_strength, strength};
 
 /// Payload type of repair packets. Not negotiated: they are sent to nobody who has not said
 /// that he reads them, and they name the stream that they protect.
@@ -74,6 +74,12 @@ impl Media<'_> {
         bytes.extend_from_slice(self.payload);
         Some(bytes)
     }
+}
+
+/// The media stream that the repair packet with this payload belongs to, if it is one.
+pub fn protected_ssrc(payload: &[u8]) -> Option<u32> {
+    let (&[version, _, s0, s1, s2, s3], _) = payload.split_first_chunk::<6>()?;
+    (version == VERSION).then_some(u32::from_be_bytes([s0, s1, s2, s3]))
 }
 
 /// The coefficient of a packet in a repair: 1 / (x + y), a Cauchy matrix.

@@ -1,9 +1,24 @@
 //! Both ends, joined by a path that loses what a test says.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rtc::interceptor::{
+    Attribute, AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket,
+};
+use rtc::sansio::Protocol;
+use rtc::shared::TransportContext;
+
+use super::receiver::RARE_REPORT;
 use super::*;
+use crate::congestion::State;
+use crate::rtp::fec::PAYLOAD_TYPE;
+use crate::stats::{Counters, Sending};
+use crate::units::Bitrate;
 
 const MEDIA: u32 = 7;
 const RTX: u32 = 8;
+const SOUND: u32 = 6;
 
 struct Ends {
     sender: FecSender,
@@ -26,13 +41,14 @@ impl Ends {
                 ..StreamInfo::default()
             },
             StreamInfo { ssrc: RTX, mime_type: "video/H264".to_owned(), ..StreamInfo::default() },
+            StreamInfo { ssrc: SOUND, mime_type: "audio/opus".to_owned(), ..StreamInfo::default() },
         ];
         if rtx_first {
             streams.reverse();
         }
         streams.iter().for_each(|info| receiver.bind_remote_stream(info));
         Self {
-            sender: FecSender::new(counters(), MEDIA, 9),
+            sender: FecSender::new(counters(), (MEDIA, SOUND), 9),
             receiver,
             now: Instant::now(),
             next: 65_500,
@@ -83,6 +99,48 @@ impl Ends {
             .collect()
     }
 
+    /// Sends a packet of sound; whether it came out, and so many of earlier ones.
+    fn sound(&mut self, lost: bool, repair_lost: bool) -> (bool, usize) {
+        self.now += Duration::from_millis(20);
+        let mut packet = rtc::rtp::Packet::default();
+        packet.header.ssrc = SOUND;
+        packet.header.payload_type = 111;
+        packet.header.sequence_number = self.next;
+        packet.payload = vec![self.next as u8; 70].into();
+        self.sender.handle_write(tagged(self.now, Packet::Rtp(packet))).expect("taken");
+        while let Some(msg) = self.sender.poll_write() {
+            let Packet::Rtp(packet) = &msg.message.packet else { unreachable!() };
+            let repair = packet.header.ssrc != SOUND;
+            self.repairs += usize::from(repair);
+            if !if repair { repair_lost } else { lost } {
+                self.receiver.handle_read(msg).expect("taken");
+            }
+        }
+        let came: Vec<u16> = std::iter::from_fn(|| self.receiver.poll_read())
+            .map(|msg| {
+                let Packet::Rtp(packet) = &msg.message.packet else { unreachable!() };
+                assert_eq!((packet.header.ssrc, packet.header.payload_type), (SOUND, 111));
+                assert_eq!(packet.payload, vec![packet.header.sequence_number as u8; 70]);
+                packet.header.sequence_number
+            })
+            .collect();
+        let newest = came.contains(&self.next);
+        self.next = self.next.wrapping_add(1);
+        (newest, came.len() - usize::from(newest))
+    }
+
+    /// Congestion control allows so much.
+    fn allow(&mut self, target: Bitrate) {
+        self.sender.counters().set_sending(Sending {
+            target,
+            video: target,
+            pace: target,
+            may_encode: true,
+            queue: Duration::ZERO,
+            state: State::Normal,
+        });
+    }
+
     /// Carries what the receiver has to say to the sender.
     fn feedback(&mut self) -> usize {
         self.receiver.handle_timeout(self.now).expect("no error");
@@ -125,13 +183,13 @@ fn losses_that_were_told_of_are_repaired_from_then_on() {
             assert_eq!(came, [0, 1, 2, 3, 4, 5, 6, 7], "without {lost:?}");
         }
         let mut recovered = 0;
-        ends.receiver.counters.video_in(|flow| recovered = flow.recovered);
+        ends.receiver.counters().video_in(|flow| recovered = flow.recovered);
         assert!(recovered >= 8);
-        assert!(ends.receiver.counters.fec_coming());
+        assert!(ends.receiver.counters().fec_coming());
         // What was repaired was lost all the same.
         ends.now += RARE_REPORT;
         assert_eq!(ends.feedback(), 1);
-        assert!(ends.sender.path.expect("told").loss() > 0.1);
+        assert!(ends.sender.loss() > 0.1);
     }
 }
 
@@ -167,4 +225,33 @@ fn strange_packets_pass_and_strange_repairs_do_not() {
         let passed = std::iter::from_fn(|| ends.receiver.poll_read()).count();
         assert_eq!(passed, usize::from(payload_type == 96));
     }
+}
+
+#[test]
+fn sound_goes_twice_on_a_wide_path_that_loses() {
+    let mut ends = Ends::new(false);
+    ends.allow(Bitrate::from_kbps(2_000));
+    for _ in 0..100 {
+        assert_eq!(ends.sound(false, false), (true, 0));
+        ends.feedback();
+    }
+    assert_eq!(ends.repairs, 0, "nothing is lost");
+    assert_eq!(ends.sound(true, false), (false, 0), "the first comes unannounced");
+    for _ in 0..100 {
+        ends.sound(false, false);
+        ends.feedback();
+    }
+    assert!(ends.repairs > 20, "{}", ends.repairs);
+    assert_eq!(ends.sound(true, false), (true, 0), "at once");
+    assert_eq!(ends.sound(true, true), (false, 0));
+    assert_eq!(ends.sound(false, false), (true, 1), "with the next one's repair");
+    // They are none of pictures', which would wait for theirs before they ask.
+    assert!(!ends.receiver.counters().fec_coming());
+    let mut recovered = 0;
+    ends.receiver.counters().video_in(|flow| recovered = flow.recovered);
+    assert_eq!(recovered, 0);
+    let before = ends.repairs;
+    ends.allow(Bitrate::from_kbps(700));
+    ends.sound(false, false);
+    assert_eq!(ends.repairs, before, "a narrow link");
 }
