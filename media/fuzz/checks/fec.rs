@@ -6,6 +6,7 @@ use super::Records;
 use crate::rtp::app_message::{AppMessage, PictureFeedback};
 use crate::rtp::fec::{FecDecoder, FecEncoder, Media, PathLoss, strength};
 use crate::rtp::losses::LossMeter;
+use crate::units::Bitrate;
 
 const SSRC: u32 = 0x0102_0304;
 
@@ -41,7 +42,8 @@ pub fn check(data: &[u8]) {
             let rtt = Duration::from_millis(u64::from(record.wait) * 4);
             let packets = encoder.open_packets();
             let seldom = record.flags & 8 == 8;
-            let mut strength = strength(packets, media.marker, seldom, &path, Some(rtt));
+            let target = Bitrate::from_kbps(u64::from(record.wait) * 20);
+            let mut strength = strength(packets, media.marker, seldom, &path, Some(rtt), target);
             assert!(strength.repairs <= packets);
             strength.repairs = usize::from(record.flags >> 5);
             for repair in encoder.finish_frame(strength) {

@@ -15,6 +15,7 @@ use crate::rtp::fec::{FecDecoder, FecEncoder, Media, PathLoss, Recovered, streng
 use crate::rtp::h264_packetize::packetize;
 use crate::rtp::losses::LossMeter;
 use crate::rtp::nack::NackGenerator;
+use crate::units::Bitrate;
 
 const SSRC: u32 = 1;
 const US: Duration = Duration::from_micros(1);
@@ -260,7 +261,8 @@ impl Simulation {
 
     fn send_repairs(&mut self, at: u64, key: bool) {
         let packets = self.encoder.open_packets();
-        let mut strength = strength(packets, key, false, &self.path, Some(self.rtt()));
+        let target = Bitrate::from_bps(self.there.profile.rate as u64);
+        let mut strength = strength(packets, key, false, &self.path, Some(self.rtt()), target);
         if !self.fec {
             strength.repairs = 0;
         }

@@ -14,6 +14,7 @@ use crate::rtp::app_message::{AppMessage, PictureFeedback};
 use crate::rtp::fec::{FecEncoder, PAYLOAD_TYPE, PathLoss, sound_strength, strength};
 use crate::rtp::h264_depacketize::inspect;
 use crate::stats::Counters;
+use crate::units::Bitrate;
 
 /// A frame of more packets gets repairs on the way: one window holds no more than 64.
 const BLOCK: usize = 32;
@@ -122,6 +123,7 @@ impl FecSender {
     }
 
     fn for_pictures(&mut self, packet: &rtc::rtp::Packet) -> Vec<Vec<u8>> {
+        let target = self.target();
         let Some(path) = self.pictures.path else {
             return Vec::new();
         };
@@ -135,7 +137,7 @@ impl FecSender {
         let since = packet.header.timestamp.wrapping_sub(self.finished);
         self.finished = packet.header.timestamp;
         let (seldom, rtt) = (since > SELDOM, self.counters.rtt());
-        let strength = strength(packets, self.key_frame, seldom, &path, rtt);
+        let strength = strength(packets, self.key_frame, seldom, &path, rtt, target);
         self.key_frame &= !packet.header.marker;
         encoder.finish_frame(strength)
     }
@@ -145,9 +147,14 @@ impl FecSender {
             return Vec::new();
         }
         let loss = self.sound.loss().max(self.pictures.loss());
-        let target = self.counters.sending().map(|sending| sending.target);
+        let target = self.target();
         self.sound.encoder.handle_media(&media(packet));
-        self.sound.encoder.finish_frame(sound_strength(loss, target.unwrap_or_default()))
+        self.sound.encoder.finish_frame(sound_strength(loss, target))
+    }
+
+    /// What congestion control allows.
+    fn target(&self) -> Bitrate {
+        self.counters.sending().map(|sending| sending.target).unwrap_or_default()
     }
 
     fn packet(&mut self, timestamp: u32, payload: Vec<u8>) -> rtc::rtp::Packet {

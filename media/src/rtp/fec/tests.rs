@@ -7,8 +7,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
 use super::*;
+use crate::units::Bitrate;
 
 const SSRC: u32 = 0x1234_5678;
+const NARROW: Bitrate = Bitrate::from_kbps(1_000);
 
 struct Packet {
     sequence_number: u16,
@@ -153,7 +155,7 @@ fn whole_frames(seed: u64, loss: f64, run: f64, packets: u16, rtt_ms: u64, late:
                 missing.retain(|(_, lost)| *lost != found.sequence_number);
             }
         }
-        let strength = strength(usize::from(packets), false, false, &path, rtt);
+        let strength = strength(usize::from(packets), false, false, &path, rtt, NARROW);
         for repair in encoder.finish_frame(strength) {
             if !lost(&mut random) {
                 for found in decoder.handle_repair(&repair) {
@@ -183,7 +185,7 @@ fn nearly_every_frame_is_whole_at_five_percent_and_soon_after_in_bursts() {
 fn strength_follows_the_loss_and_never_takes_more_than_half() {
     let mut path = PathLoss::default();
     let at = |path: &PathLoss, packets, ms| {
-        strength(packets, false, false, path, Some(Duration::from_millis(ms))).repairs
+        strength(packets, false, false, path, Some(Duration::from_millis(ms)), NARROW).repairs
     };
     path.handle_report(1000, 0, 0);
     assert_eq!((at(&path, 8, 100), at(&path, 8, 600)), (0, 5), "nothing is lost, yet");
@@ -204,9 +206,17 @@ fn strength_follows_the_loss_and_never_takes_more_than_half() {
     (0..10).for_each(|_| bursts.handle_report(1000, 10, 3));
     assert_eq!((at(&bursts, 8, 600), at(&bursts, 8, 100)), (5, 1));
     assert!(bursts.mean_run() > 3.0);
+    let mut seldom = PathLoss::default();
+    (0..10).for_each(|_| seldom.handle_report(1000, 4, 4));
+    let wide = Bitrate::from_kbps(3_000);
+    for (target, ms, repairs) in [(NARROW, 90, 0), (wide, 90, 2), (wide, 30, 0), (NARROW, 130, 1)] {
+        let trip = Some(Duration::from_millis(ms));
+        let found = strength(7, false, false, &seldom, trip, target).repairs;
+        assert_eq!(found, repairs, "{target:?} and {ms} ms");
+    }
     let trip = Some(Duration::from_millis(230));
-    let small = |packets| strength(packets, false, false, &bursts, trip);
-    assert_eq!(strength(3, false, true, &bursts, trip).repairs, 3, "few pictures a second");
+    let small = |packets| strength(packets, false, false, &bursts, trip, NARROW);
+    assert_eq!(strength(3, false, true, &bursts, trip, NARROW).repairs, 3, "few pictures a second");
     assert_eq!(
         (small(1), small(4)),
         (Strength::default(), Strength::default()),
