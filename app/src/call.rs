@@ -145,14 +145,15 @@ impl Call {
                 let mut effects = self.leave();
                 self.invite = invite;
                 self.phase = Phase::Joining { room: room.clone(), held: false };
-                effects.push(Effect::Dial { server, room });
+                let greeting = vec![PeerMessage::Hello { name: self.name.clone() }];
+                effects.push(Effect::Dial { server, room, greeting });
                 effects
             }
             Input::HangUp => self.end(End::HungUp, None),
             Input::Hosted { server, invite } => match &self.phase {
                 Phase::Joining { room, .. } if self.hosting => {
                     self.invite = invite;
-                    vec![Effect::Dial { server, room: room.clone() }]
+                    vec![Effect::Dial { server, room: room.clone(), greeting: vec![] }]
                 }
                 _ => vec![],
             },

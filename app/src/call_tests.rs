@@ -129,6 +129,16 @@ fn told(effects: &[Effect]) -> Vec<&News> {
 }
 
 #[test]
+fn who_joins_greets_with_the_request_for_a_seat() {
+    let mut story = Story::new();
+    story.handle(Input::Name("李雷".to_owned()));
+    let (server, room) = ("https://example.org".to_owned(), "tea".to_owned());
+    let join = Input::Join { server: server.clone(), room: room.clone(), invite: None };
+    let greeting = vec![PeerMessage::Hello { name: "李雷".to_owned() }];
+    assert_eq!(story.handle(join), [Effect::Dial { server, room, greeting }]);
+}
+
+#[test]
 fn hosting_starts_the_server_then_waits_with_an_invite() {
     let mut story = Story::new();
     let effects = story.handle(Input::Host { room: "tea".to_owned() });
@@ -138,7 +148,7 @@ fn hosting_starts_the_server_then_waits_with_an_invite() {
         invite: Some("http://192.168.1.7:8080/room/tea".to_owned()),
     });
     let server = "http://127.0.0.1:8080".to_owned();
-    assert_eq!(effects, [Effect::Dial { server, room: "tea".to_owned() }]);
+    assert_eq!(effects, [Effect::Dial { server, room: "tea".to_owned(), greeting: vec![] }]);
     story.created();
     assert!(matches!(story.call.phase(), Phase::Waiting { invite: Some(_), .. }));
     let effects = story.handle(Input::HangUp);

@@ -44,6 +44,10 @@ pub struct ClientOptions {
     pub give_up_after: Option<u32>,
     /// What a closed server wants to hear (`--access-token`).
     pub access_token: Option<String>,
+    /// Messages for whoever sits opposite, said right behind the request for a seat: they arrive
+    /// with the news that somebody came, a round trip sooner than what is sent after the answer.
+    /// Where nobody sits there yet, they are lost; so whoever is met is to be greeted all the same.
+    pub greeting: Vec<Value>,
 }
 
 /// What a client tells, in order. After [`Self::Refused`] the channel ends.

@@ -27,6 +27,7 @@ fn client(server: &Running, token: Option<&str>) -> (ClientHandle, Receiver<Clie
         give_up_after: None,
         trust: Trust::default(),
         access_token: token.map(str::to_owned),
+        greeting: vec![],
     })
 }
 

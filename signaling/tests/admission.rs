@@ -211,6 +211,7 @@ async fn a_client_of_ours_that_is_told_to_wait_says_so_and_tries_again() {
         give_up_after: None,
         trust: Trust::default(),
         access_token: None,
+        greeting: vec![],
     };
     let (client, mut updates) = Client::start(options);
     assert!(matches!(updates.recv().await, Some(ClientUpdate::Connecting { attempt: 1 })));

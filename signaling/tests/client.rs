@@ -4,7 +4,7 @@
 mod common;
 
 use common::{LIMIT, Running};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use visavis_signaling::{
     Client, ClientHandle, ClientOptions, ClientUpdate, ServerOptions, ServerUrl, Trust,
@@ -19,6 +19,14 @@ struct App {
 
 impl App {
     fn start(server: impl Into<ServerUrl>, give_up_after: Option<u32>) -> Self {
+        Self::greeting(server, give_up_after, vec![])
+    }
+
+    fn greeting(
+        server: impl Into<ServerUrl>,
+        give_up_after: Option<u32>,
+        greeting: Vec<Value>,
+    ) -> Self {
         let room = "tea".parse().unwrap();
         let options = ClientOptions {
             server: server.into(),
@@ -26,6 +34,7 @@ impl App {
             room,
             give_up_after,
             access_token: None,
+            greeting,
         };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
@@ -105,6 +114,38 @@ async fn two_clients_meet_speak_and_part() {
     let bye = first.event().await;
     assert!(matches!(bye, ServerEvent::Bye { reason: ByeReason::Left, .. }), "{bye:?}");
     assert!(matches!(first.event().await, ServerEvent::Created { .. }));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_greeting_comes_with_the_news_of_who_came() {
+    let server = Running::start().await;
+    let greeting = || vec![json!({"type": "hello"})];
+    let mut first = App::greeting(server.address, None, greeting());
+    first.connects().await;
+    assert!(matches!(first.event().await, ServerEvent::Created { .. }));
+    let mut second = App::greeting(server.address, None, greeting());
+    second.connects().await;
+    assert!(matches!(second.event().await, ServerEvent::Joined { .. }));
+    assert!(
+        matches!(second.event().await, ServerEvent::Ready { .. }),
+        "nothing from who was alone"
+    );
+    assert!(matches!(first.event().await, ServerEvent::Join { .. }));
+    assert!(matches!(first.event().await, ServerEvent::Ready { .. }));
+    let heard = first.event().await;
+    assert!(
+        matches!(heard, ServerEvent::Message { seq: 1, message, .. } if message == json!({"type": "hello"}))
+    );
+    // In a full room it is lost, and nobody is told so.
+    let mut third = App::greeting(server.address, None, greeting());
+    third.connects().await;
+    assert!(matches!(third.event().await, ServerEvent::Full { .. }));
+    second.handle.close().await;
+    assert!(matches!(first.event().await, ServerEvent::Bye { .. }));
+    third.handle.join_again().unwrap();
+    let next = third.event().await;
+    assert!(matches!(next, ServerEvent::Joined { .. }), "{next:?}");
     server.stop().await;
 }
 

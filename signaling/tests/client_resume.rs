@@ -37,6 +37,7 @@ impl App {
             give_up_after: None,
             trust: Trust::default(),
             access_token: None,
+            greeting: vec![],
         };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }

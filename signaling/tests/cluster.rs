@@ -311,6 +311,7 @@ async fn two_apps_behind_a_load_balancer_outlive_the_owner_of_their_room() {
             room,
             give_up_after: None,
             access_token: None,
+            greeting: vec![],
             trust: Trust::default(),
         })
     };

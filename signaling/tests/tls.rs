@@ -73,8 +73,14 @@ struct App {
 impl App {
     fn start(server: ServerUrl, trust: Trust) -> Self {
         let room = "tea".parse().unwrap();
-        let options =
-            ClientOptions { server, trust, room, give_up_after: Some(2), access_token: None };
+        let options = ClientOptions {
+            server,
+            trust,
+            room,
+            give_up_after: Some(2),
+            access_token: None,
+            greeting: vec![],
+        };
         let (handle, updates) = Client::start(options);
         Self { handle, updates }
     }

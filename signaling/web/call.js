@@ -50,6 +50,7 @@ export class Call extends EventTarget {
     this.#name = name;
     this.#sources = sources;
     this.#signaling = new Signaling(url, room, {
+      greeting: () => this.#hello(),
       onEvent: (event) => this.#server(event),
       onLine: (up) => {
         this.lineUp = up;

@@ -35,6 +35,18 @@ export class Memory {
     return this.#token ? { ...join, resume: this.#token, last_seq: this.#received } : join;
   }
 
+  /** Numbers a message that goes out right behind `join`; null for who comes back, and has been heard. */
+  greet(message) {
+    if (this.#token) return null;
+    this.#sent += 1;
+    return { type: 'message', seq: this.#sent, message };
+  }
+
+  /** Whether there may be a seat to come back to. */
+  get hasSeat() {
+    return Boolean(this.#token);
+  }
+
   /** The line is down: what is sent from now on waits for the seat. */
   lose() {
     this.#seated = false;

@@ -16,6 +16,7 @@ const LINE_GIVEN_UP = 4000;
 
 export class Signaling {
   #url;
+  #greeting;
   #onEvent;
   #onLine;
   #socket = null;
@@ -28,10 +29,15 @@ export class Signaling {
   #pingedAt = 0;
   #memory;
 
-  /** `onEvent(event)` gets the server's events; `onLine(up)` tells whether the server is reached. */
-  constructor(url, room, { onEvent, onLine }) {
+  /**
+   * `greeting()` gives a message for whoever sits opposite, said right behind the request for a seat: it arrives
+   * a round trip sooner than what is sent after the answer, and is lost where nobody sits there yet.
+   * `onEvent(event)` gets the server's events; `onLine(up)` tells whether the server is reached.
+   */
+  constructor(url, room, { greeting, onEvent, onLine }) {
     this.#url = url;
     this.#memory = new Memory(room);
+    this.#greeting = greeting;
     this.#onEvent = onEvent;
     this.#onLine = onLine;
   }
@@ -96,6 +102,8 @@ export class Signaling {
       this.#pingTimer = setInterval(() => this.#beat(socket), PING_MS);
       this.#onLine(true);
       this.#write(this.#memory.join());
+      const greeting = this.#memory.greet(this.#greeting());
+      if (greeting) this.#write(greeting);
     };
     socket.onmessage = ({ data }) => {
       // A line that was given up may still deliver; its seat is another line's by then.
@@ -170,6 +178,8 @@ export class Signaling {
       return;
     }
     if (typeof event?.type !== 'string' || event.type === 'pong') return;
+    // The greeting came to a full room.
+    if (event.code === 'not-in-room' && !this.#memory.hasSeat) return;
     if (['created', 'joined', 'resumed'].includes(event.type)) {
       this.#attempts = 0;
       this.#quick = true;

@@ -19,6 +19,8 @@ pub enum Effect {
         server: String,
         /// The room's name.
         room: String,
+        /// For whoever sits there already.
+        greeting: Vec<PeerMessage>,
     },
     /// Ask for a seat again after a while.
     Knock(Duration),

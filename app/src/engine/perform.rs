@@ -14,6 +14,7 @@ use visavis_signaling::{
 use super::{Engine, Event, Report};
 use crate::call::{ConnectionId, Effect, Input};
 use crate::host::{self, Hosted};
+use crate::peer_message::PeerMessage;
 use crate::snapshot::Phase;
 use crate::text::Language;
 
@@ -22,7 +23,7 @@ impl Engine {
         match effect {
             Effect::StartServer(room) => return self.start_server(&room),
             Effect::Knock(after) => self.knock(after),
-            Effect::Dial { server, room } => return self.dial(&server, &room),
+            Effect::Dial { server, room, greeting } => return self.dial(&server, &room, &greeting),
             Effect::HangUpLine => {
                 // In this order, so that our `bye` still gets through.
                 let (line, hosting) = (self.line.take(), self.hosting.take());
@@ -170,7 +171,7 @@ impl Engine {
         });
     }
 
-    fn dial(&mut self, server: &str, room: &str) -> Option<Input> {
+    fn dial(&mut self, server: &str, room: &str, greeting: &[PeerMessage]) -> Option<Input> {
         let server = server.parse::<ServerUrl>().map_err(|error| error.to_string());
         let room = RoomName::parse(room).map_err(|error| error.to_string());
         let (server, room) = match server.and_then(|server| Ok((server, room?))) {
@@ -183,7 +184,9 @@ impl Engine {
         };
         self.server_key = trust.pinned.or(trust.remembered);
         let give_up_after = self.give_up_after;
-        let options = ClientOptions { server, trust, room, give_up_after, access_token: None };
+        let greeting = greeting.iter().map(PeerMessage::to_json).collect();
+        let options =
+            ClientOptions { server, trust, room, give_up_after, access_token: None, greeting };
         let (handle, mut updates) = Client::start(options);
         self.lines += 1;
         let line = self.lines;

@@ -79,6 +79,7 @@ async fn app_stays(party: &Party, server: ServerUrl, name: &str) -> Result<()> {
         give_up_after: None,
         trust: Trust::default(),
         access_token: None,
+        greeting: vec![],
     };
     let (handle, mut updates) = Client::start(options);
     count(&tally.stays);

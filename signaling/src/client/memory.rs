@@ -62,6 +62,16 @@ impl Memory {
         ClientEvent::CreateOrJoin { room: self.room.clone(), resume, last_seq }
     }
 
+    /// Numbers a message that goes out right behind [`join`](Self::join); `None` for who comes back, and
+    /// has been heard.
+    pub(super) fn greet(&mut self, message: Payload) -> Option<ClientEvent> {
+        if self.has_seat() {
+            return None;
+        }
+        self.sent += 1;
+        Some(ClientEvent::Message { message, seq: Some(self.sent) })
+    }
+
     /// The line is down: what is sent from now on waits for the seat.
     pub(super) fn lose(&mut self) {
         self.seated = false;
@@ -303,6 +313,20 @@ mod tests {
         assert_eq!(memory.send(0.into()), None);
         let plain = ClientEvent::CreateOrJoin { room: room(), resume: None, last_seq: None };
         assert_eq!(memory.join(), plain);
+    }
+
+    #[test]
+    fn a_greeting_goes_ahead_of_the_seat_once() {
+        let mut memory = Memory::new(room());
+        let greeting = memory.greet("hello".into());
+        assert_eq!(numbers(&Vec::from_iter(greeting)), [1]);
+        let resume = Some("token".to_owned());
+        memory.hear(ServerEvent::Created { room: room(), id: id("a"), resume: resume.clone() });
+        memory.hear(ServerEvent::Join { room: room(), id: id("b"), resume });
+        assert_eq!(numbers(&Vec::from_iter(memory.send(0.into()))), [2]);
+        memory.lose();
+        assert_eq!(memory.greet("hello".into()), None, "it comes back");
+        assert_eq!(numbers(&memory.hear(resumed(Some("b"), 1)).say), [2]);
     }
 
     #[test]

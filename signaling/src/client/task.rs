@@ -1,6 +1,7 @@
 //! The client's task: connect, talk, wait, again.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     link::ServerUrl,
-    protocol::{ByeReason, ClientEvent, ErrorCode, ServerEvent},
+    protocol::{ByeReason, ClientEvent, ErrorCode, Payload, ServerEvent},
 };
 
 /// Keeps what lies between (routers, proxies) from forgetting the connection.
@@ -241,6 +242,11 @@ async fn listen(
                 continue;
             }
         };
+        if let ServerEvent::Error { code: ErrorCode::NotInRoom, .. } = &event
+            && !lock(memory).has_seat()
+        {
+            continue; // the greeting came to a full room
+        }
         if let ServerEvent::Error { code: ErrorCode::RoomNotHosted, .. } = &event {
             let room = options.room.clone();
             return Ok(Trouble::RoomNotHosted { server: server(), room });
@@ -275,16 +281,16 @@ async fn speak(
 ) -> Trouble {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next = Some(lock(memory).join());
+    let mut next: VecDeque<_> = ask(options, memory).into();
     loop {
-        let message = match next.take() {
+        let message = match next.pop_front() {
             Some(event) => text(&event),
             None => tokio::select! {
                 biased;
                 // What is sent again comes before what is new.
                 Some(event) = said.recv() => text(&event),
                 Some(command) = commands.recv() => {
-                    next = event_of(command, memory);
+                    next.extend(event_of(command, memory));
                     continue;
                 }
                 _ = pings.tick() => Message::Ping(Bytes::new()),
@@ -296,6 +302,15 @@ async fn speak(
             Err(_) => return Trouble::Silent(options.server.clone()),
         }
     }
+}
+
+/// For a seat, with the greeting right behind.
+fn ask(options: &ClientOptions, memory: &Mutex<Memory>) -> Vec<ClientEvent> {
+    let mut memory = lock(memory);
+    let greeting = options.greeting.iter().cloned().map(Payload::from);
+    let mut events = vec![memory.join()];
+    events.extend(greeting.filter_map(|message| memory.greet(message)));
+    events
 }
 
 fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
