@@ -7,6 +7,7 @@ mod call;
 mod icons;
 mod keys;
 mod lobby;
+mod made_once;
 mod notices;
 mod recent;
 mod settings;

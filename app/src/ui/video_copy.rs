@@ -4,27 +4,21 @@
 //! its colours and its blending, does not qualify for.
 #![allow(unsafe_code)] // every OpenGL call is unsafe: the driver trusts its caller
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use eframe::egui::{PaintCallback, PaintCallbackInfo, Rect, Shape};
 use eframe::egui_glow::{CallbackFn, Painter};
 use eframe::glow::{self, HasContext as _};
 use visavis_media::frame::Frame;
 
+use super::made_once::MadeOnce;
 use super::video::{ShownHook, convert_bgra};
 use super::video_gl::{link, say_failed, set_filters};
 
 /// A stream's texture. Clones share it.
 #[derive(Clone, Default)]
 pub struct Copier {
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    resources: Option<Resources>,
-    /// It would fail again each frame.
-    failed: bool,
+    resources: MadeOnce<Resources>,
 }
 
 struct Resources {
@@ -71,8 +65,7 @@ impl Copier {
 
     /// Frees texture and shader.
     pub fn destroy(&self, gl: &glow::Context) {
-        let taken = self.state.lock().unwrap_or_else(PoisonError::into_inner).resources.take();
-        if let Some(resources) = taken {
+        if let Some(resources) = self.resources.take() {
             // SAFETY: called with the window's context current; the names are ours.
             unsafe {
                 gl.delete_program(resources.program);
@@ -91,24 +84,19 @@ impl Copier {
         generation: u64,
         part: Rect,
     ) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.resources.is_none() && !state.failed {
-            match Resources::new(gl) {
-                Ok(resources) => state.resources = Some(resources),
-                Err(reason) => {
-                    state.failed = true;
-                    say_failed(&reason);
+        self.resources.with(
+            || Resources::new(gl),
+            say_failed,
+            |resources| {
+                resources.upload(gl, frame, generation);
+                let viewport = info.viewport_in_pixels();
+                let (width, height) = (viewport.width_px, viewport.height_px);
+                match exact(part, (frame.width(), frame.height()), (width, height)) {
+                    Some(pixels) if !is_clipped(info) => resources.copy(gl, info, pixels),
+                    _ => resources.draw(gl, part),
                 }
-            }
-        }
-        let Some(resources) = &mut state.resources else { return };
-        resources.upload(gl, frame, generation);
-        let viewport = info.viewport_in_pixels();
-        let (width, height) = (viewport.width_px, viewport.height_px);
-        match exact(part, (frame.width(), frame.height()), (width, height)) {
-            Some(pixels) if !is_clipped(info) => resources.copy(gl, info, pixels),
-            _ => resources.draw(gl, part),
-        }
+            },
+        );
     }
 }
 

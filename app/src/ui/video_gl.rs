@@ -1,13 +1,14 @@
 //! The OpenGL half of [`super::video`]: three one-byte textures and a shader.
 #![allow(unsafe_code)] // every OpenGL call is unsafe: the driver trusts its caller
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use eframe::egui::{PaintCallback, PaintCallbackInfo, Rect, Shape};
 use eframe::egui_glow::{CallbackFn, Painter, ShaderVersion};
 use eframe::glow::{self, HasContext as _};
 use visavis_media::frame::{Frame, Matrix};
 
+use super::made_once::MadeOnce;
 use super::video::ShownHook;
 
 /// Whether this OpenGL has one-byte textures and shaders without vertex buffers (GL 3.1, ES 3.0).
@@ -29,14 +30,7 @@ pub fn renderer_name(gl: &glow::Context) -> String {
 /// A stream's textures. Clones share them.
 #[derive(Clone, Default)]
 pub struct Planes {
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    resources: Option<Resources>,
-    /// Compiling failed; it would fail again each frame.
-    failed: bool,
+    resources: MadeOnce<Resources>,
 }
 
 struct Resources {
@@ -80,8 +74,7 @@ impl Planes {
 
     /// Frees textures and shader.
     pub fn destroy(&self, gl: &glow::Context) {
-        let taken = self.state.lock().unwrap_or_else(PoisonError::into_inner).resources.take();
-        if let Some(resources) = taken {
+        if let Some(resources) = self.resources.take() {
             // SAFETY: called with the window's context current; the names are ours.
             unsafe {
                 gl.delete_program(resources.program);
@@ -94,20 +87,14 @@ impl Planes {
     }
 
     fn paint(&self, gl: &glow::Context, info: &PaintCallbackInfo, job: &Job) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.resources.is_none() && !state.failed {
-            match Resources::new(gl) {
-                Ok(resources) => state.resources = Some(resources),
-                Err(reason) => {
-                    state.failed = true;
-                    say_failed(&reason);
-                }
-            }
-        }
-        if let Some(resources) = &mut state.resources {
-            resources.upload(gl, job);
-            resources.draw(gl, info, job);
-        }
+        self.resources.with(
+            || Resources::new(gl),
+            say_failed,
+            |resources| {
+                resources.upload(gl, job);
+                resources.draw(gl, info, job);
+            },
+        );
     }
 }
 
