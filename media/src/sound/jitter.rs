@@ -209,6 +209,7 @@ impl JitterBuffer {
         if payload.is_empty() {
             return;
         }
+        self.delay.set_length(packet::duration(&payload));
         let fec = packet::fec_samples(&payload);
         if fec > 0 && index > first && !self.arrivals.contains(index - 1) {
             self.delay.handle_copy(arrival, timestamp - fec);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::ms;
+use super::{FRAME, ms};
 
 /// One observation of the worst lateness.
 const WINDOW: i64 = ms(200);
@@ -34,6 +34,10 @@ const LONG_WAY: Duration = Duration::from_millis(300);
 
 /// Added to the quantile for the sound card's block and a late thread.
 const RESERVE: i64 = ms(5);
+
+/// And this part of what a packet is longer than 20 ms. They are long where the link is narrow: there
+/// a picture on its way makes the next packet later than any before it (narrow200: by 10 to 26 ms).
+const PART_OF_LENGTH: i64 = 2;
 const MIN_TARGET: i64 = ms(10);
 const MAX_TARGET: i64 = ms(500);
 /// No lateness but a new reference.
@@ -53,6 +57,8 @@ pub(super) struct DelayEstimator {
     window_copy: Option<i64>,
     long_way: bool,
     histogram: Vec<f32>,
+    /// Of a packet.
+    length: i64,
     observations: u32,
     target: i64,
     fell_at: i64,
@@ -71,6 +77,7 @@ impl DelayEstimator {
             window_copy: None,
             long_way: false,
             histogram: vec![0.0; BUCKETS],
+            length: FRAME,
             observations: 0,
             target: FIRST_TARGET,
             fell_at: 0,
@@ -78,6 +85,11 @@ impl DelayEstimator {
             missed_at: None,
             last: None,
         }
+    }
+
+    /// Packets are so long now.
+    pub fn set_length(&mut self, length: i64) {
+        self.length = length;
     }
 
     /// The delay to aim at.
@@ -196,6 +208,7 @@ impl DelayEstimator {
             sum >= QUANTILE
         });
         let quantile = (bucket.unwrap_or(BUCKETS - 1) as i64 + 1) * BUCKET;
-        (quantile + RESERVE).clamp(MIN_TARGET, MAX_TARGET)
+        let reserve = RESERVE + (self.length - FRAME).max(0) / PART_OF_LENGTH;
+        (quantile + reserve).clamp(MIN_TARGET, MAX_TARGET)
     }
 }

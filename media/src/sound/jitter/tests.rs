@@ -334,6 +334,21 @@ fn the_memory_is_bounded_without_anybody_playing() {
 }
 
 #[test]
+fn long_packets_are_waited_for_a_little_longer() {
+    let target = |frames: u32| {
+        let (mut buffer, begin) = (JitterBuffer::new(), Instant::now());
+        for n in 0..500 {
+            let now = begin + Duration::from_millis(20) * frames * n;
+            let payload = vec![TOC | 3, frames as u8, 0, 0, 0].into();
+            buffer.handle_packet(now, n as u16, n * frames * 960, payload);
+            buffer.poll_frame(now);
+        }
+        buffer.stats().target_ms
+    };
+    assert_eq!((target(1), target(3)), (10.0, 30.0));
+}
+
+#[test]
 fn no_packets_from_a_peer_can_end_it() {
     let mut random = StdRng::seed_from_u64(9);
     let mut buffer = JitterBuffer::new();
