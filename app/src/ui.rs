@@ -4,12 +4,15 @@
 mod address;
 mod bar;
 mod call;
+mod convert;
+mod fit;
 mod icons;
 mod keys;
 mod lobby;
 mod made_once;
 mod notices;
 mod recent;
+mod renderer;
 mod settings;
 mod stranger;
 mod theme;
@@ -30,7 +33,7 @@ use eframe::{egui, glow};
 
 use crate::snapshot::{Command, DeviceState, Phase, Pictures, Shared, Snapshot};
 use crate::text::{Language, Words};
-pub use video::{RENDERER_VARIABLE, Renderer, ShownHook};
+pub use renderer::{RENDERER_VARIABLE, Renderer, ShownHook};
 
 /// The window's title.
 pub const TITLE: &str = "Visavis";

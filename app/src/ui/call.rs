@@ -7,8 +7,9 @@ use eframe::egui::{
     Margin, Memory, Modal, Rect, Role, Sense, Shadow, Stroke, StrokeKind, Ui, Vec2, pos2, vec2,
 };
 
+use super::fit::Fit;
 use super::icons::Icon;
-use super::video::{Fit, Paint};
+use super::video::Paint;
 use super::widgets::{self, Weight};
 use super::{Local, bar, keys, passed, theme};
 use crate::snapshot::{Command, DeviceState, Phase, Snapshot};

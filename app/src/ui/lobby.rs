@@ -6,10 +6,11 @@ use eframe::egui::{
 };
 
 use super::address::{ROOM_LIMIT, Target, server_address, valid_room};
+use super::fit::Fit;
 use super::icons::Icon;
 use super::recent::recent_ui;
 use super::stranger::stranger_ui;
-use super::video::{Fit, Paint};
+use super::video::Paint;
 use super::widgets::{self, Look, Weight};
 use super::{Local, bar, settings, theme};
 use crate::settings::{NAME_LIMIT, tidy_name};

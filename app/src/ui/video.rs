@@ -7,102 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eframe::egui::epaint::RectShape;
 use eframe::egui::{
     self, Color32, ColorImage, CornerRadius, ImageData, Rect, TextureHandle, TextureOptions, Vec2,
-    pos2, vec2,
+    vec2,
 };
 use eframe::glow;
-use visavis_media::frame::{Frame, FramePool, Matrix};
-use visavis_media::picture::scale;
+use visavis_media::frame::{Frame, FramePool};
 use visavis_media::slot::Slot;
-use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix};
 
+use super::convert::{convert, halvings};
+use super::fit::Fit;
+use super::renderer::{Renderer, ShownHook};
 use super::video_copy::Copier;
 use super::video_gl::Planes;
-
-/// Forces a renderer: `yuv`, `copy` or `rgba`.
-pub const RENDERER_VARIABLE: &str = "VISAVIS_RENDERER";
-
-/// Called with each frame when it is first handed to the screen. Must not block.
-pub type ShownHook = Arc<dyn Fn(&Frame) + Send + Sync>;
-
-/// How frames become pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renderer {
-    /// Three planes and a shader.
-    Yuv,
-    /// Converted by the processor, and large ones copied: the cheapest where OpenGL runs there too.
-    Copy,
-    /// Converted by the processor and drawn by egui.
-    Rgba,
-}
-
-impl Renderer {
-    /// The one that suits this OpenGL (`None`: there is none, as in tests), unless
-    /// [`RENDERER_VARIABLE`] says otherwise.
-    pub fn choose(gl: Option<&glow::Context>) -> Self {
-        let Some(gl) = gl else { return Self::Rgba };
-        if !super::video_gl::supported(gl) {
-            return Self::Rgba;
-        }
-        let name = super::video_gl::renderer_name(gl);
-        let forced = std::env::var(RENDERER_VARIABLE).ok();
-        match Self::of(&name, forced.as_deref()) {
-            // Embedded OpenGL knows no BGRA.
-            Self::Copy if super::video_gl::is_embedded(gl) => Self::Rgba,
-            chosen => chosen,
-        }
-    }
-
-    fn of(gl_renderer: &str, forced: Option<&str>) -> Self {
-        match forced {
-            Some("yuv") => return Self::Yuv,
-            Some("copy") => return Self::Copy,
-            Some("rgba") => return Self::Rgba,
-            Some(other) if !other.is_empty() => {
-                tracing::warn!("{RENDERER_VARIABLE} is \"{other}\": it knows yuv, copy and rgba");
-            }
-            _ => {}
-        }
-        let software = ["llvmpipe", "softpipe", "swiftshader", "software rasterizer"];
-        let name = gl_renderer.to_lowercase();
-        if software.iter().any(|known| name.contains(known)) { Self::Copy } else { Self::Yuv }
-    }
-}
-
-/// How a picture meets a rectangle of another shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// Fill it; what sticks out is cut off.
-    Cover,
-    /// Show all; what is left stays empty.
-    Contain,
-}
-
-impl Fit {
-    /// Cover, but a portrait picture in a landscape place (a phone's) is shown whole.
-    pub fn for_call(picture: Vec2, place: Vec2) -> Self {
-        let portrait = picture.y > picture.x;
-        if portrait && place.x > place.y { Self::Contain } else { Self::Cover }
-    }
-
-    /// Where to paint a picture of `picture`'s shape in `place`, and which part of it (0 to 1).
-    pub fn layout(self, picture: Vec2, place: Rect) -> (Rect, Rect) {
-        let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
-        if picture.x < 1.0 || picture.y < 1.0 || !place.is_positive() {
-            return (place, whole);
-        }
-        let ratio = (picture.x / picture.y) / (place.width() / place.height());
-        match self {
-            Self::Cover => {
-                let part = if ratio > 1.0 { vec2(1.0 / ratio, 1.0) } else { vec2(1.0, ratio) };
-                (place, Rect::from_center_size(whole.center(), part))
-            }
-            Self::Contain => {
-                let share = if ratio > 1.0 { vec2(1.0, 1.0 / ratio) } else { vec2(ratio, 1.0) };
-                (Rect::from_center_size(place.center(), place.size() * share), whole)
-            }
-        }
-    }
-}
 
 /// How to paint a frame.
 #[derive(Clone, Copy, Debug)]
@@ -287,142 +202,9 @@ impl Picture {
     }
 }
 
-/// How often `frame` can be halved and still has the `pixels` it is to fill.
-fn halvings(frame: &Frame, pixels: Vec2) -> u32 {
-    let fits = |side: u32, wanted: f32, halved: u32| (side >> halved) as f32 >= wanted.max(2.0);
-    (1..=8)
-        .take_while(|halved| {
-            fits(frame.width(), pixels.x, *halved) && fits(frame.height(), pixels.y, *halved)
-        })
-        .count() as u32
-}
-
-/// Converts `frame`, `halvings` times halved, into `image` (of that size), whose memory is reused
-/// once the painter has let go of it.
-fn convert(frame: &Frame, halvings: u32, pool: &FramePool, image: &mut Arc<ColorImage>) {
-    if halvings > 0 {
-        let half = scale::resize(frame, frame.width() / 2, frame.height() / 2, pool);
-        return convert(&half, halvings - 1, pool, image);
-    }
-    if Arc::get_mut(image).is_none() {
-        *image = Arc::new(ColorImage::filled(image.size, Color32::BLACK));
-    }
-    let Some(pixels) = Arc::get_mut(image) else {
-        return;
-    };
-    let stride = frame.width() * 4;
-    let (planes, matrix) = planes(frame);
-    let range = YuvRange::Limited;
-    said(yuv::yuv420_to_rgba(&planes, pixels.as_raw_mut(), stride, range, matrix));
-}
-
-/// Converts `frame` into `pixels`, which takes its size: blue, green, red, 255.
-pub(super) fn convert_bgra(frame: &Frame, pixels: &mut Vec<u8>) {
-    let stride = frame.width() * 4;
-    pixels.resize(stride as usize * frame.height() as usize, 0);
-    let (planes, matrix) = planes(frame);
-    said(yuv::yuv420_to_bgra(&planes, pixels, stride, YuvRange::Limited, matrix));
-}
-
-/// Planes and image have the same size by construction: only a fault of ours gets here.
-fn said(result: Result<(), yuv::YuvError>) {
-    if let Err(error) = result {
-        tracing::error!("a picture cannot be shown: {error}");
-    }
-}
-
-fn planes(frame: &Frame) -> (YuvPlanarImage<'_, u8>, YuvStandardMatrix) {
-    let [y_plane, u_plane, v_plane] = frame.planes();
-    let planes = YuvPlanarImage {
-        y_plane,
-        y_stride: frame.width(),
-        u_plane,
-        u_stride: frame.chroma_width(),
-        v_plane,
-        v_stride: frame.chroma_width(),
-        width: frame.width(),
-        height: frame.height(),
-    };
-    let matrix = match frame.matrix {
-        Matrix::Bt601 => YuvStandardMatrix::Bt601,
-        Matrix::Bt709 => YuvStandardMatrix::Bt709,
-    };
-    (planes, matrix)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn software_opengl_gets_copies() {
-        assert_eq!(Renderer::of("llvmpipe (LLVM 15.0.6, 256 bits)", None), Renderer::Copy);
-        assert_eq!(Renderer::of("Google SwiftShader", Some("")), Renderer::Copy);
-        assert_eq!(Renderer::of("Mesa Intel(R) UHD Graphics 620", None), Renderer::Yuv);
-        assert_eq!(Renderer::of("llvmpipe", Some("yuv")), Renderer::Yuv);
-        assert_eq!(Renderer::of("NVIDIA", Some("rgba")), Renderer::Rgba);
-        assert_eq!(Renderer::of("NVIDIA", Some("vulkan")), Renderer::Yuv);
-    }
-
-    #[test]
-    fn landscape_covers_and_a_phone_is_shown_whole() {
-        let window = vec2(1280.0, 760.0);
-        assert_eq!(Fit::for_call(vec2(1280.0, 720.0), window), Fit::Cover);
-        assert_eq!(Fit::for_call(vec2(640.0, 480.0), window), Fit::Cover);
-        assert_eq!(Fit::for_call(vec2(720.0, 1280.0), window), Fit::Contain);
-        assert_eq!(Fit::for_call(vec2(720.0, 1280.0), vec2(480.0, 900.0)), Fit::Cover);
-    }
-
-    #[test]
-    fn covering_cuts_the_longer_side_evenly() {
-        let place = Rect::from_min_size(pos2(0.0, 0.0), vec2(100.0, 100.0));
-        let (rect, part) = Fit::Cover.layout(vec2(200.0, 100.0), place);
-        assert_eq!(rect, place);
-        assert_eq!(part, Rect::from_min_max(pos2(0.25, 0.0), pos2(0.75, 1.0)));
-    }
-
-    #[test]
-    fn containing_leaves_bars() {
-        let place = Rect::from_min_size(pos2(10.0, 0.0), vec2(100.0, 100.0));
-        let (rect, part) = Fit::Contain.layout(vec2(100.0, 200.0), place);
-        assert_eq!(rect, Rect::from_min_size(pos2(35.0, 0.0), vec2(50.0, 100.0)));
-        assert_eq!(part.size(), vec2(1.0, 1.0));
-    }
-
-    #[test]
-    fn the_matrix_of_a_frame_decides_its_colours() {
-        let pool = FramePool::new();
-        let mut colours = Vec::new();
-        for matrix in [Matrix::Bt601, Matrix::Bt709] {
-            let mut frame = pool.take(4, 4);
-            frame.matrix = matrix;
-            let [y, u, v] = frame.planes_mut();
-            y.fill(81);
-            u.fill(90);
-            v.fill(240);
-            let mut image = Arc::new(ColorImage::filled([4, 4], Color32::BLACK));
-            convert(&frame, 0, &pool, &mut image);
-            colours.push(image.pixels[5]);
-        }
-        // BT.601's pure red (BT.601-7, limited range).
-        assert!(colours[0].r() > 250 && colours[0].g() < 5 && colours[0].b() < 5);
-        assert_ne!(colours[0], colours[1]);
-    }
-
-    #[test]
-    fn a_large_picture_for_a_small_place_is_halved() {
-        let pool = FramePool::new();
-        let frame = pool.black(1280, 720);
-        let halved = |width, height| halvings(&frame, vec2(width, height));
-        assert_eq!(halved(1280.0, 720.0), 0);
-        assert_eq!(halved(700.0, 300.0), 0);
-        assert_eq!(halved(640.0, 360.0), 1);
-        assert_eq!(halved(242.0, 136.0), 2);
-        assert_eq!(halved(0.0, 0.0), 8);
-        let mut image = Arc::new(ColorImage::filled([320, 180], Color32::WHITE));
-        convert(&frame, 2, &pool, &mut image);
-        assert_eq!(image.pixels[320 * 179 + 319], Color32::BLACK);
-    }
 
     #[test]
     fn a_frame_is_told_once_however_often_it_is_painted() {

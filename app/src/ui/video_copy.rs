@@ -11,9 +11,10 @@ use eframe::egui_glow::{CallbackFn, Painter};
 use eframe::glow::{self, HasContext as _};
 use visavis_media::frame::Frame;
 
+use super::convert::convert_bgra;
 use super::made_once::MadeOnce;
-use super::video::{ShownHook, convert_bgra};
-use super::video_gl::{link, say_failed, set_filters};
+use super::renderer::{ShownHook, say_failed};
+use super::video_gl::{link, set_filters};
 
 /// A stream's texture. Clones share it.
 #[derive(Clone, Default)]

@@ -9,23 +9,7 @@ use eframe::glow::{self, HasContext as _};
 use visavis_media::frame::{Frame, Matrix};
 
 use super::made_once::MadeOnce;
-use super::video::ShownHook;
-
-/// Whether this OpenGL has one-byte textures and shaders without vertex buffers (GL 3.1, ES 3.0).
-pub fn supported(gl: &glow::Context) -> bool {
-    ShaderVersion::get(gl).is_new_shader_interface()
-}
-
-/// Whether it is OpenGL ES.
-pub fn is_embedded(gl: &glow::Context) -> bool {
-    ShaderVersion::get(gl).is_embedded()
-}
-
-/// What the driver calls itself.
-pub fn renderer_name(gl: &glow::Context) -> String {
-    // SAFETY: the context is current while the window is made; the query has no other condition.
-    unsafe { gl.get_parameter_string(glow::RENDERER) }
-}
+use super::renderer::{ShownHook, say_failed};
 
 /// A stream's textures. Clones share them.
 #[derive(Clone, Default)]
@@ -96,14 +80,6 @@ impl Planes {
             },
         );
     }
-}
-
-/// Says that a driver does not do what it should, and what to do.
-pub(super) fn say_failed(reason: &str) {
-    tracing::error!(
-        "pictures cannot be shown with this graphics driver ({reason}): start with {}=rgba",
-        super::video::RENDERER_VARIABLE
-    );
 }
 
 const VERTEX: &str = "

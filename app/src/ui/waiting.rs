@@ -6,8 +6,9 @@ use eframe::egui::{
     Color32, CornerRadius, FontId, Frame, Label, Margin, Rect, Stroke, Ui, pos2, vec2,
 };
 
+use super::fit::Fit;
 use super::icons::Icon;
-use super::video::{Fit, Paint};
+use super::video::Paint;
 use super::widgets::{self, Weight};
 use super::{Local, bar, theme};
 use crate::snapshot::{Command, Phase, Snapshot};
