@@ -6,6 +6,7 @@
 //! where it stands.
 
 mod audio_loss;
+mod cookie;
 mod fec;
 mod feedback;
 mod flow;
@@ -50,6 +51,7 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::RtpSender;
 
 use self::formats::{ReceivedVideo, SentVideo};
+use self::sockets::Dialogue;
 use self::turn_bridge::Bridges;
 use crate::rtp::app_message::PictureFeedback;
 use crate::rtp::assemble::RtpPacket;
@@ -201,6 +203,7 @@ pub struct Peer {
     sends_stereo: AtomicBool,
     relay_only: bool,
     gathering: watch::Receiver<u64>,
+    dialogue: Arc<Dialogue>,
     /// As it was when the connection was made.
     network: network::Network,
 }
@@ -229,7 +232,12 @@ impl Peer {
         let registry = late_binding::wrap(registry, Arc::clone(&sent_video));
         let received_video = Arc::<ReceivedVideo>::default();
         let network = network::addresses();
+        let crypto = |error: rtc::crypto::CryptoError| PeerError::Setup(error.to_string());
+        let provider = rtc::crypto::default_provider().and_then(cookie::Provider::new);
+        let provider = Arc::new(provider.map_err(crypto)?);
+        let dialogue = Arc::new(Dialogue::new(provider.clone(), provider.cookie()));
         let settings = SettingEngineBuilder::new()
+            .with_crypto_provider(provider)
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium
             // refuse a later offer of ours, and connecting took 1 s longer.
             .with_answering_dtls_role(RTCDtlsRole::Server)
@@ -264,7 +272,7 @@ impl Peer {
             has_audio: AtomicBool::new(false),
             red: Arc::clone(&red),
         };
-        let builder = match sockets::runtime() {
+        let builder = match sockets::runtime(Arc::clone(&dialogue)) {
             Some(runtime) => PeerConnectionBuilder::new().with_runtime(runtime),
             None => PeerConnectionBuilder::new(),
         };
@@ -305,6 +313,7 @@ impl Peer {
             sends_stereo: AtomicBool::new(false),
             relay_only: ice.relay_only,
             gathering,
+            dialogue,
             network,
         })
     }
@@ -401,7 +410,7 @@ impl Peer {
         self.prefer_our_codec().await;
         let local = |error: webrtc::error::Error| PeerError::Local(error.to_string());
         let answer = self.connection.create_answer(None).await.map_err(local)?;
-        let sdp = self.describe(answer).await?;
+        let sdp = cookie::announce(&self.describe(answer).await?, &self.dialogue.cookie());
         self.red.store(offer::red_payload_type(&sdp), Relaxed);
         Ok(sdp)
     }
@@ -436,6 +445,8 @@ impl Peer {
             _ => RTCSessionDescription::offer(sdp.to_owned()),
         }
         .map_err(refuse)?;
+        let [_, password] = ice_credentials(sdp);
+        self.dialogue.meet(password, cookie::announced(sdp));
         self.connection.set_remote_description(description).await.map_err(refuse)?;
         self.takes_stereo.store(offer::takes_stereo(sdp), Relaxed);
         let [_, video] = &self.senders;

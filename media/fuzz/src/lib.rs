@@ -39,6 +39,7 @@ pub use media::{
 #[path = "../../src/peer"]
 pub mod peer {
     mod audio_loss;
+    mod cookie;
     mod fec;
     mod flow;
     mod formats;
@@ -52,6 +53,9 @@ pub mod peer {
 
     mod sockets {
         pub(super) mod checks;
+        pub(super) mod hello;
+
+        pub(super) use hello::Cookie;
     }
 
     mod turn_bridge {

@@ -1,5 +1,5 @@
-//! The crate's runtime, with sockets that send what a DTLS handshake is made of three times, and
-//! checks for a path less often.
+//! The crate's runtime, with sockets that send what a DTLS handshake is made of three times, checks
+//! for a path less often, and spare it two round trips before media flows (`nomination`, `hello`).
 //!
 //! The crate's DTLS waits a second before it sends a flight again, and stops waiting when a part
 //! of the answer comes: where a packet was lost, two ends connect late or never (seen in one of
@@ -7,21 +7,28 @@
 //! 4.1.2.6), and a handshake is a dozen packets.
 
 pub(super) mod checks;
+pub(super) mod hello;
+mod nomination;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use rtc::crypto::RTCCryptoProvider;
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
     Transmit, default_runtime,
 };
 
 use checks::Checks;
+pub(super) use hello::Cookie;
+use hello::{Hello, Leaving};
+use nomination::{Nomination, Transaction};
 
 /// When, after the first time: apart, since losses come in runs.
 const REPEATED_AFTER: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(90)];
@@ -32,8 +39,44 @@ const LARGEST: usize = 1500;
 type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A runtime for a connection, or none where the crate was built without.
-pub(super) fn runtime() -> Option<Arc<dyn Runtime>> {
-    default_runtime().map(|inner| Arc::new(Considerate { inner }) as Arc<dyn Runtime>)
+pub(super) fn runtime(dialogue: Arc<Dialogue>) -> Option<Arc<dyn Runtime>> {
+    default_runtime().map(|inner| Arc::new(Considerate { inner, dialogue }) as Arc<dyn Runtime>)
+}
+
+/// What the two ends of a connection know of each other, whatever the socket.
+pub(super) struct Dialogue {
+    provider: Arc<dyn RTCCryptoProvider>,
+    /// The other end's for ICE (RFC 8839 section 5.4).
+    password: Mutex<Option<String>>,
+    hello: Mutex<Hello>,
+}
+
+impl Dialogue {
+    /// Where our DTLS server asks for this cookie, and nothing is known of the other end.
+    pub fn new(provider: Arc<dyn RTCCryptoProvider>, cookie: Cookie) -> Self {
+        Self { provider, password: Mutex::default(), hello: Mutex::new(Hello::new(cookie)) }
+    }
+
+    /// The other end's password for ICE, and the cookie its DTLS server asks for, if it told one.
+    pub fn meet(&self, password: Option<&str>, cookie: Option<Cookie>) {
+        *locked(&self.password) = password.map(str::to_owned);
+        locked(&self.hello).set_theirs(cookie);
+    }
+
+    /// What our DTLS server asks for.
+    pub fn cookie(&self) -> Cookie {
+        locked(&self.hello).ours()
+    }
+}
+
+impl std::fmt::Debug for Dialogue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Dialogue") // without its secrets
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a datagram is of a DTLS handshake (RFC 7983 section 7; RFC 6347 section 4.1: content
@@ -49,6 +92,7 @@ fn is_handshake(datagram: &[u8]) -> bool {
 #[derive(Debug)]
 struct Considerate {
     inner: Arc<dyn Runtime>,
+    dialogue: Arc<Dialogue>,
 }
 
 impl Runtime for Considerate {
@@ -56,7 +100,15 @@ impl Runtime for Considerate {
         let repeats = Arc::new(socket.try_clone()?);
         let inner = self.inner.wrap_udp_socket(socket)?;
         let runtime = Arc::clone(&self.inner);
-        Ok(Arc::new(ConsiderateSocket { inner, repeats, runtime, checks: Mutex::default() }))
+        Ok(Arc::new(ConsiderateSocket {
+            inner,
+            repeats,
+            runtime,
+            dialogue: Arc::clone(&self.dialogue),
+            checks: Mutex::default(),
+            nomination: Arc::default(),
+            handed_in: Mutex::default(),
+        }))
     }
 
     fn spawn(&self, future: Task<'static, ()>) -> Box<dyn JoinHandle> {
@@ -110,12 +162,26 @@ struct ConsiderateSocket {
     /// The same socket: repeats wait for no room in it, and take no one's place who does.
     repeats: Arc<UdpSocket>,
     runtime: Arc<dyn Runtime>,
+    dialogue: Arc<Dialogue>,
     checks: Mutex<Checks>,
+    nomination: Arc<Mutex<Nomination>>,
+    handed_in: Mutex<HandedIn>,
+}
+
+/// What the crate is to receive though it did not come, or not in this order.
+#[derive(Debug, Default)]
+struct HandedIn {
+    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    reader: Option<Waker>,
 }
 
 impl ConsiderateSocket {
-    fn checks(&self) -> MutexGuard<'_, Checks> {
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hand_in(&self, from: SocketAddr, datagram: Vec<u8>) {
+        let mut handed_in = locked(&self.handed_in);
+        handed_in.datagrams.push_back((from, datagram));
+        if let Some(reader) = handed_in.reader.take() {
+            reader.wake();
+        }
     }
 
     fn repeat(&self, datagram: &[u8], to: SocketAddr) {
@@ -132,6 +198,78 @@ impl ConsiderateSocket {
             }
         }));
     }
+
+    /// Sends a check again until the other end has answered it.
+    fn insist(&self, transaction: Transaction, datagram: &[u8], to: SocketAddr) {
+        let (socket, runtime) = (Arc::downgrade(&self.repeats), Arc::clone(&self.runtime));
+        let (nomination, datagram) = (Arc::clone(&self.nomination), datagram.to_vec());
+        self.runtime.spawn(Box::pin(async move {
+            for time in 0..nomination::TIMES {
+                runtime.sleep(nomination::FIRST_AGAIN * 2_u32.saturating_pow(time)).await;
+                let Some(socket) = socket.upgrade() else { return };
+                if !locked(&nomination).is_unanswered(&transaction) {
+                    return;
+                }
+                let _ = socket.send_to(&datagram, to);
+            }
+        }));
+    }
+
+    /// Whether what was to leave is not to.
+    fn keeps(&self, to: SocketAddr, datagram: &[u8]) -> bool {
+        if Checks::concern(datagram) && !locked(&self.checks).admits(Instant::now(), to, datagram) {
+            return true;
+        }
+        if !is_handshake(datagram) {
+            return false;
+        }
+        match locked(&self.dialogue.hello).leaving(datagram) {
+            Leaving::Passes => false,
+            Leaving::Kept => true,
+            Leaving::Answered(answer) => {
+                self.hand_in(to, answer);
+                true
+            }
+        }
+    }
+
+    fn handle_sent(&self, to: SocketAddr, datagram: &[u8]) {
+        if Checks::concern(datagram) {
+            locked(&self.checks).handle_sent(Instant::now(), to, datagram);
+            let password = locked(&self.dialogue.password).clone();
+            let named = locked(&self.nomination).handle_sent(
+                datagram,
+                password.as_deref(),
+                &self.dialogue.provider,
+            );
+            if let Some((transaction, answer)) = named {
+                self.hand_in(to, answer);
+                self.insist(transaction, datagram, to);
+            }
+        }
+        if is_handshake(datagram) {
+            self.repeat(datagram, to);
+        }
+    }
+
+    /// Looks at what came in `buffer`, and may put something else there first.
+    fn handle_received(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
+        let Some(datagram) = buffer.get_mut(..meta.len) else { return };
+        if Checks::concern(datagram) {
+            locked(&self.checks).handle_received(Instant::now(), meta.addr, datagram);
+            locked(&self.nomination).handle_received(datagram);
+        }
+        if is_handshake(datagram)
+            && let Some(before) = locked(&self.dialogue.hello).arrived(datagram)
+        {
+            let after = datagram.to_vec();
+            if let Some(place) = buffer.get_mut(..before.len()) {
+                place.copy_from_slice(&before);
+                (meta.len, meta.stride) = (before.len(), before.len());
+                self.hand_in(meta.addr, after);
+            }
+        }
+    }
 }
 
 impl AsyncUdpSocket for ConsiderateSocket {
@@ -141,19 +279,14 @@ impl AsyncUdpSocket for ConsiderateSocket {
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         let (to, contents) = (transmit.destination, transmit.contents);
-        let concerns = Checks::concern(contents);
-        if concerns && !self.checks().admits(Instant::now(), to, contents) {
+        let size = transmit.segment_size.unwrap_or(contents.len()).max(1);
+        let single = contents.len() <= size;
+        if single && self.keeps(to, contents) {
             return Poll::Ready(Ok(contents.len()));
         }
         let sent = self.inner.poll_send(cx, transmit);
         if let Poll::Ready(Ok(_)) = sent {
-            if concerns {
-                self.checks().handle_sent(Instant::now(), to, contents);
-            }
-            let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-            for datagram in transmit.contents.chunks(size).filter(|bytes| is_handshake(bytes)) {
-                self.repeat(datagram, transmit.destination);
-            }
+            contents.chunks(size).for_each(|datagram| self.handle_sent(to, datagram));
         }
         sent
     }
@@ -164,13 +297,23 @@ impl AsyncUdpSocket for ConsiderateSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        {
+            let mut handed_in = locked(&self.handed_in);
+            if let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut())
+                && let Some((addr, datagram)) = handed_in.datagrams.pop_front()
+            {
+                let len = datagram.len().min(buffer.len());
+                buffer.iter_mut().zip(datagram).for_each(|(place, byte)| *place = byte);
+                *meta = RecvMeta::default();
+                (meta.addr, meta.len, meta.stride) = (addr, len, len);
+                return Poll::Ready(Ok(1));
+            }
+            handed_in.reader = Some(cx.waker().clone());
+        }
         let received = self.inner.poll_recv(cx, bufs, meta);
         if let Poll::Ready(Ok(count)) = received {
-            for (buffer, meta) in bufs.iter().zip(meta.iter()).take(count) {
-                let datagram = buffer.get(..meta.len).unwrap_or_default();
-                if Checks::concern(datagram) {
-                    self.checks().handle_received(Instant::now(), meta.addr, datagram);
-                }
+            for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()).take(count) {
+                self.handle_received(buffer, meta);
             }
         }
         received
@@ -189,6 +332,10 @@ impl AsyncUdpSocket for ConsiderateSocket {
 mod tests {
     use super::*;
 
+    fn dialogue() -> Arc<Dialogue> {
+        Arc::new(Dialogue::new(rtc::crypto::default_provider().unwrap(), [7; 20]))
+    }
+
     #[test]
     fn handshakes_are_told_from_everything_else() {
         assert!(is_handshake(&[22, 254, 253, 0, 0]));
@@ -204,7 +351,7 @@ mod tests {
         let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let near = UdpSocket::bind("127.0.0.1:0").unwrap();
         near.set_nonblocking(true).unwrap();
-        let socket = runtime().unwrap().wrap_udp_socket(near).unwrap();
+        let socket = runtime(dialogue()).unwrap().wrap_udp_socket(near).unwrap();
         let (to, from) = (far.local_addr().unwrap(), socket.local_addr().unwrap());
         let message = |kind: u8, last: u8| {
             let mut bytes = vec![kind >> 4, kind & 0xf, 0, 8, 0x21, 0x12, 0xa4, 0x42];
@@ -236,7 +383,7 @@ mod tests {
         let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let near = UdpSocket::bind("127.0.0.1:0").unwrap();
         near.set_nonblocking(true).unwrap();
-        let socket = runtime().unwrap().wrap_udp_socket(near).unwrap();
+        let socket = runtime(dialogue()).unwrap().wrap_udp_socket(near).unwrap();
         let to = far.local_addr().unwrap();
         for datagram in [&[22, 254, 253, 7][..], &[0x80, 96, 0, 1], &[23, 254, 253]] {
             assert_eq!(socket.send_to(datagram, to).await.unwrap(), datagram.len());

@@ -4,6 +4,7 @@ use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RTCRtpParameters};
 
 use crate::adapt::Limits;
+use crate::peer::cookie;
 use crate::peer::formats::{ReceivedVideo, SentVideo, by_preference};
 use crate::peer::offer::{NO_RED, prefer_red, red_payload_type};
 use crate::video_codec::VideoCodec;
@@ -16,6 +17,9 @@ pub fn check(data: &[u8]) {
     let reordered = prefer_red(&text);
     assert_eq!(red_payload_type(&reordered), red);
     assert_eq!(prefer_red(&reordered), reordered, "once is enough");
+    if let Some(told) = cookie::announced(&text) {
+        assert_eq!(cookie::announced(&cookie::announce("", &told)), Some(told));
+    }
     formats(&text);
     // Only that it comes back.
     drop(RTCSessionDescription::offer(text.into_owned()));

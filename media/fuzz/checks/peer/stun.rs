@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::peer::sockets::checks::Checks;
+use crate::peer::sockets::hello::{Hello, Leaving};
 use crate::peer::turn_bridge::frame::{is_message, next};
 
 /// Panics if `data` breaks what looks into datagrams, or what cuts a stream into them.
@@ -15,6 +16,8 @@ pub fn check(data: &[u8]) {
 /// before; one for its length.
 fn datagrams(data: &[u8]) {
     let (mut checks, mut now, mut rest) = (Checks::default(), Instant::now(), data);
+    let mut hello = Hello::new([0; 20]);
+    hello.set_theirs(Some([1; 20]));
     while let Some((&[control, wait, length], after)) = rest.split_first_chunk::<3>() {
         let (datagram, after) = after.split_at(usize::from(length).min(after.len()));
         rest = after;
@@ -24,7 +27,15 @@ fn datagrams(data: &[u8]) {
         is_message(datagram);
         if control & 4 == 0 {
             checks.handle_received(now, address, datagram);
-        } else if checks.admits(now, address, datagram) {
+            // What comes before is the same without a cookie.
+            let before = hello.arrived(datagram);
+            assert!(before.is_none_or(|before| before.len() < datagram.len()));
+            continue;
+        }
+        if let Leaving::Answered(answer) = hello.leaving(datagram) {
+            assert_eq!(hello.leaving(&answer), Leaving::Passes, "the other end's to ask");
+        }
+        if checks.admits(now, address, datagram) {
             checks.handle_sent(now, address, datagram);
             // All of it is fine after a while: nothing is held back for ever.
             assert!(checks.admits(now + Duration::from_secs(1), address, datagram));

@@ -24,14 +24,14 @@ const FORGOTTEN: Duration = Duration::from_secs(2);
 const MOST: usize = 256;
 
 /// STUN message types (RFC 8489 section 5, RFC 8656 section 17).
-const BINDING_REQUEST: u16 = 0x0001;
-const BINDING_RESPONSE: u16 = 0x0101;
+pub(super) const BINDING_REQUEST: u16 = 0x0001;
+pub(super) const BINDING_RESPONSE: u16 = 0x0101;
 const SEND_INDICATION: u16 = 0x0016;
 const DATA_INDICATION: u16 = 0x0017;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const DATA: u16 = 0x0013;
 /// Names the pair to be used (RFC 8445 section 16.1).
-const USE_CANDIDATE: u16 = 0x0025;
+pub(super) const USE_CANDIDATE: u16 = 0x0025;
 
 /// First byte of what a relay's channel carries (RFC 8656 section 12).
 const CHANNEL: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
@@ -137,7 +137,7 @@ fn ice(address: SocketAddr, datagram: &[u8], wrapped: u16) -> Option<(u16, Place
     Some((kind, Place { address, behind }, attribute(data, USE_CANDIDATE).is_some()))
 }
 
-fn message_type(datagram: &[u8]) -> Option<u16> {
+pub(super) fn message_type(datagram: &[u8]) -> Option<u16> {
     let [first @ 0..=3, second, _, _, cookie @ ..] = datagram else {
         return None;
     };
@@ -145,7 +145,7 @@ fn message_type(datagram: &[u8]) -> Option<u16> {
     with_attributes.then_some(u16::from_be_bytes([*first, *second]))
 }
 
-fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(datagram: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = datagram.get(HEADER..)?;
     loop {
         let [a, b, c, d, after @ ..] = rest else {
