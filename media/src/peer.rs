@@ -241,7 +241,8 @@ impl Peer {
         let crypto = |error: rtc::crypto::CryptoError| PeerError::Setup(error.to_string());
         let provider = rtc::crypto::default_provider().and_then(cookie::Provider::new);
         let provider = Arc::new(provider.map_err(crypto)?);
-        let dialogue = Arc::new(Dialogue::new(provider.clone(), provider.cookie()));
+        let cookie = provider.cookie();
+        let dialogue = Arc::new(Dialogue::new(provider.clone(), cookie, Arc::clone(&counters)));
         let settings = SettingEngineBuilder::new()
             .with_crypto_provider(provider)
             // As the answerer we are the DTLS server: a client's `setup:active` makes Chromium

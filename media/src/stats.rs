@@ -28,6 +28,8 @@ pub struct Counters {
     key_frame_wanted: AtomicBool,
     /// Gauge: round trip, microseconds; 0 is unknown.
     rtt_us: AtomicU64,
+    /// The same of the quickest check of a path, which is known sooner.
+    check_us: AtomicU64,
     /// Gauge: the other end sends repairs ahead now.
     fec_coming: AtomicBool,
     /// The other end is one of ours: it keeps long-term references.
@@ -123,12 +125,17 @@ impl Counters {
         self.rtt_us.store((rtt.as_micros() as u64).max(1), Relaxed);
     }
 
-    /// Newest measured round trip, if any.
+    /// A check of a path was answered after so long (RFC 8445 section 7.2.5).
+    pub fn handle_check_answered(&self, rtt: Duration) {
+        let us = (rtt.as_micros() as u64).max(1);
+        let quicker = |known: u64| (known == 0 || us < known).then_some(us);
+        let _ = self.check_us.fetch_update(Relaxed, Relaxed, quicker);
+    }
+
+    /// Newest measured round trip, if any: before media's first report that of the path's checks.
     pub fn rtt(&self) -> Option<Duration> {
-        match self.rtt_us.load(Relaxed) {
-            0 => None,
-            us => Some(Duration::from_micros(us)),
-        }
+        let known = |us: u64| (us != 0).then(|| Duration::from_micros(us));
+        known(self.rtt_us.load(Relaxed)).or_else(|| known(self.check_us.load(Relaxed)))
     }
 
     /// How things stand on the way out.
@@ -504,6 +511,19 @@ mod tests {
         assert!(json["rtt_ms"].is_null());
         assert!(json["process"]["rss_mib"].is_null());
         assert!(json["audio_in"]["jitter_ms"].is_null());
+    }
+
+    #[test]
+    fn checks_tell_the_round_trip_until_reports_do() {
+        let counters = Counters::new();
+        assert_eq!(counters.rtt(), None);
+        for (ms, known) in [(700, 700), (600, 600), (650, 600)] {
+            counters.handle_check_answered(Duration::from_millis(ms));
+            assert_eq!(counters.rtt(), Some(Duration::from_millis(known)));
+        }
+        counters.set_rtt(Duration::from_millis(620));
+        counters.handle_check_answered(Duration::from_millis(500));
+        assert_eq!(counters.rtt(), Some(Duration::from_millis(620)));
     }
 
     #[test]

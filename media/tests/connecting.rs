@@ -28,6 +28,7 @@ enum Passed {
 
 struct End {
     peer: Peer,
+    counters: Arc<Counters>,
     events: mpsc::UnboundedReceiver<PeerEvent>,
 }
 
@@ -35,8 +36,9 @@ impl End {
     async fn new() -> Self {
         let inlets = Inlets { video: Box::new(|_, _, _| {}), audio: Box::new(|_, _, _| {}) };
         let (sender, events) = mpsc::unbounded_channel();
-        let peer = Peer::new(Ice::default(), inlets, Arc::new(Counters::new()), sender).await;
-        Self { peer: peer.expect("a connection"), events }
+        let counters = Arc::new(Counters::new());
+        let peer = Peer::new(Ice::default(), inlets, Arc::clone(&counters), sender).await;
+        Self { peer: peer.expect("a connection"), counters, events }
     }
 
     /// Candidates that follow are not passed on: there is one wire.
@@ -174,6 +176,7 @@ async fn connect(
     a.peer.accept_answer(&told(&wire.through(1, &answer))).await.expect("accepted");
     let connected = async { tokio::join!(a.connected(), b.connected()) };
     tokio::time::timeout(LIMIT, connected).await.expect("connected in time");
+    assert!(a.counters.rtt().is_some() && b.counters.rtt().is_some(), "the checks tell");
     let passing = async {
         while !enough(&wire.passed()) {
             tokio::time::sleep(Duration::from_millis(5)).await;

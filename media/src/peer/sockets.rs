@@ -9,6 +9,7 @@
 pub(super) mod checks;
 pub(super) mod hello;
 mod nomination;
+mod round_trip;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -29,6 +30,9 @@ use checks::Checks;
 pub(super) use hello::Cookie;
 use hello::{Hello, Leaving};
 use nomination::{Nomination, Transaction};
+use round_trip::RoundTrips;
+
+use crate::stats::Counters;
 
 /// When, after the first time: apart, since losses come in runs.
 const REPEATED_AFTER: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(90)];
@@ -49,12 +53,18 @@ pub(super) struct Dialogue {
     /// The other end's for ICE (RFC 8839 section 5.4).
     password: Mutex<Option<String>>,
     hello: Mutex<Hello>,
+    counters: Arc<Counters>,
 }
 
 impl Dialogue {
     /// Where our DTLS server asks for this cookie, and nothing is known of the other end.
-    pub fn new(provider: Arc<dyn RTCCryptoProvider>, cookie: Cookie) -> Self {
-        Self { provider, password: Mutex::default(), hello: Mutex::new(Hello::new(cookie)) }
+    pub fn new(
+        provider: Arc<dyn RTCCryptoProvider>,
+        cookie: Cookie,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let hello = Mutex::new(Hello::new(cookie));
+        Self { provider, password: Mutex::default(), hello, counters }
     }
 
     /// The other end's password for ICE, and the cookie its DTLS server asks for, if it told one.
@@ -107,6 +117,7 @@ impl Runtime for Considerate {
             dialogue: Arc::clone(&self.dialogue),
             checks: Mutex::default(),
             nomination: Arc::default(),
+            round_trips: Mutex::default(),
             handed_in: Mutex::default(),
         }))
     }
@@ -165,6 +176,7 @@ struct ConsiderateSocket {
     dialogue: Arc<Dialogue>,
     checks: Mutex<Checks>,
     nomination: Arc<Mutex<Nomination>>,
+    round_trips: Mutex<RoundTrips>,
     handed_in: Mutex<HandedIn>,
 }
 
@@ -235,7 +247,9 @@ impl ConsiderateSocket {
 
     fn handle_sent(&self, to: SocketAddr, datagram: &[u8]) {
         if Checks::concern(datagram) {
-            locked(&self.checks).handle_sent(Instant::now(), to, datagram);
+            let now = Instant::now();
+            locked(&self.checks).handle_sent(now, to, datagram);
+            locked(&self.round_trips).handle_sent(now, datagram);
             let password = locked(&self.dialogue.password).clone();
             let named = locked(&self.nomination).handle_sent(
                 datagram,
@@ -256,7 +270,11 @@ impl ConsiderateSocket {
     fn handle_received(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
         let Some(datagram) = buffer.get_mut(..meta.len) else { return };
         if Checks::concern(datagram) {
-            locked(&self.checks).handle_received(Instant::now(), meta.addr, datagram);
+            let now = Instant::now();
+            locked(&self.checks).handle_received(now, meta.addr, datagram);
+            if let Some(rtt) = locked(&self.round_trips).handle_received(now, datagram) {
+                self.dialogue.counters.handle_check_answered(rtt);
+            }
             locked(&self.nomination).handle_received(datagram);
         }
         if is_handshake(datagram)
@@ -333,7 +351,8 @@ mod tests {
     use super::*;
 
     fn dialogue() -> Arc<Dialogue> {
-        Arc::new(Dialogue::new(rtc::crypto::default_provider().unwrap(), [7; 20]))
+        let provider = rtc::crypto::default_provider().unwrap();
+        Arc::new(Dialogue::new(provider, [7; 20], Arc::new(Counters::new())))
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl Nomination {
     }
 }
 
-fn transaction(datagram: &[u8]) -> Option<Transaction> {
+/// Of a STUN message.
+pub(super) fn transaction(datagram: &[u8]) -> Option<Transaction> {
     datagram.get(8..20)?.try_into().ok()
 }
 
