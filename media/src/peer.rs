@@ -73,11 +73,11 @@ const GATHER_WITHIN: Duration = Duration::from_millis(30);
 
 /// How often the pairs of addresses that may yet work are tried (RFC 8445 section 14). A pair that
 /// answered is taken at the next try: the crate's 200 ms were most of the time to connect.
-const CHECK_EVERY: Duration = Duration::from_millis(10);
+const CHECK_EVERY: Duration = Duration::from_millis(15);
 
 /// How often each is tried: for 10 s, since it may take the other end's firewall a moment, and a
 /// lossy path several.
-const CHECKS: u16 = 1_000;
+const CHECKS: u16 = 670;
 
 /// For how long a pair of this machine's and the other's own addresses may yet answer before one
 /// beyond a NAT is taken, and how long a direct one before one through a relay (RFC 8445 section

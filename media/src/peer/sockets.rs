@@ -105,21 +105,25 @@ struct Considerate {
     dialogue: Arc<Dialogue>,
 }
 
-impl Runtime for Considerate {
-    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let repeats = Arc::new(socket.try_clone()?);
-        let inner = self.inner.wrap_udp_socket(socket)?;
-        let runtime = Arc::clone(&self.inner);
-        Ok(Arc::new(ConsiderateSocket {
-            inner,
-            repeats,
-            runtime,
+impl Considerate {
+    fn wrap(&self, socket: UdpSocket) -> io::Result<ConsiderateSocket> {
+        Ok(ConsiderateSocket {
+            repeats: Arc::new(socket.try_clone()?),
+            inner: self.inner.wrap_udp_socket(socket)?,
+            runtime: Arc::clone(&self.inner),
             dialogue: Arc::clone(&self.dialogue),
             checks: Mutex::default(),
             nomination: Arc::default(),
             round_trips: Mutex::default(),
+            last_handshake: Mutex::default(),
             handed_in: Mutex::default(),
-        }))
+        })
+    }
+}
+
+impl Runtime for Considerate {
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(Arc::new(self.wrap(socket)?))
     }
 
     fn spawn(&self, future: Task<'static, ()>) -> Box<dyn JoinHandle> {
@@ -177,6 +181,7 @@ struct ConsiderateSocket {
     checks: Mutex<Checks>,
     nomination: Arc<Mutex<Nomination>>,
     round_trips: Mutex<RoundTrips>,
+    last_handshake: Mutex<Option<(SocketAddr, Vec<u8>)>>,
     handed_in: Mutex<HandedIn>,
 }
 
@@ -216,8 +221,8 @@ impl ConsiderateSocket {
         let (socket, runtime) = (Arc::downgrade(&self.repeats), Arc::clone(&self.runtime));
         let (nomination, datagram) = (Arc::clone(&self.nomination), datagram.to_vec());
         self.runtime.spawn(Box::pin(async move {
-            for time in 0..nomination::TIMES {
-                runtime.sleep(nomination::FIRST_AGAIN * 2_u32.saturating_pow(time)).await;
+            for wait in nomination::again() {
+                runtime.sleep(wait).await;
                 let Some(socket) = socket.upgrade() else { return };
                 if !locked(&nomination).is_unanswered(&transaction) {
                     return;
@@ -250,42 +255,59 @@ impl ConsiderateSocket {
             let now = Instant::now();
             locked(&self.checks).handle_sent(now, to, datagram);
             locked(&self.round_trips).handle_sent(now, datagram);
-            let password = locked(&self.dialogue.password).clone();
-            let named = locked(&self.nomination).handle_sent(
-                datagram,
-                password.as_deref(),
-                &self.dialogue.provider,
-            );
+            let Dialogue { password, provider, .. } = &*self.dialogue;
+            let password = || locked(password).clone();
+            let named = locked(&self.nomination).handle_sent(datagram, password, provider);
             if let Some((transaction, answer)) = named {
                 self.hand_in(to, answer);
                 self.insist(transaction, datagram, to);
             }
         }
         if is_handshake(datagram) {
+            *locked(&self.last_handshake) = Some((to, datagram.to_vec()));
             self.repeat(datagram, to);
         }
     }
 
-    /// Looks at what came in `buffer`, and may put something else there first.
+    /// Looks at what came in `buffer`, one datagram or several of a size, and may put something
+    /// else there first.
     fn handle_received(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
-        let Some(datagram) = buffer.get_mut(..meta.len) else { return };
-        if Checks::concern(datagram) {
-            let now = Instant::now();
-            locked(&self.checks).handle_received(now, meta.addr, datagram);
-            if let Some(rtt) = locked(&self.round_trips).handle_received(now, datagram) {
-                self.dialogue.counters.handle_check_answered(rtt);
+        let size = if meta.stride == 0 { meta.len } else { meta.stride }.max(1);
+        let Some(datagrams) = buffer.get(..meta.len) else { return };
+        let mut to_crate = Vec::new();
+        for (number, datagram) in datagrams.chunks(size).enumerate() {
+            self.handle_datagram(meta.addr, datagram);
+            if let Some(before) = locked(&self.dialogue.hello).arrived(datagram) {
+                to_crate.extend(datagrams.chunks(size).take(number).map(<[u8]>::to_vec));
+                to_crate.push(before);
+                to_crate.extend(datagrams.chunks(size).skip(number).map(<[u8]>::to_vec));
+                break;
             }
-            locked(&self.nomination).handle_received(datagram);
         }
-        if is_handshake(datagram)
-            && let Some(before) = locked(&self.dialogue.hello).arrived(datagram)
+        let mut to_crate = to_crate.into_iter();
+        if let Some(first) = to_crate.next()
+            && let Some(place) = buffer.get_mut(..first.len())
         {
-            let after = datagram.to_vec();
-            if let Some(place) = buffer.get_mut(..before.len()) {
-                place.copy_from_slice(&before);
-                (meta.len, meta.stride) = (before.len(), before.len());
-                self.hand_in(meta.addr, after);
-            }
+            place.copy_from_slice(&first);
+            (meta.len, meta.stride) = (first.len(), first.len());
+            to_crate.for_each(|datagram| self.hand_in(meta.addr, datagram));
+        }
+    }
+
+    fn handle_datagram(&self, from: SocketAddr, datagram: &[u8]) {
+        if !Checks::concern(datagram) {
+            return;
+        }
+        let now = Instant::now();
+        locked(&self.checks).handle_received(now, from, datagram);
+        if let Some(rtt) = locked(&self.round_trips).handle_received(now, datagram) {
+            self.dialogue.counters.handle_check_answered(rtt);
+        }
+        // Until it knew which pair is in use, the other end took no handshake.
+        if locked(&self.nomination).handle_received(datagram)
+            && let Some((to, last)) = &*locked(&self.last_handshake)
+        {
+            let _ = self.repeats.send_to(last, to);
         }
     }
 }
@@ -347,75 +369,4 @@ impl AsyncUdpSocket for ConsiderateSocket {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dialogue() -> Arc<Dialogue> {
-        let provider = rtc::crypto::default_provider().unwrap();
-        Arc::new(Dialogue::new(provider, [7; 20], Arc::new(Counters::new())))
-    }
-
-    #[test]
-    fn handshakes_are_told_from_everything_else() {
-        assert!(is_handshake(&[22, 254, 253, 0, 0]));
-        assert!(is_handshake(&[20, 254, 253]));
-        assert!(is_handshake(&[0x40, 1, 0, 3, 22, 254, 253]), "in a channel of a relay");
-        for other in [&[23, 254, 253][..], &[0x80, 96], &[0, 1, 0, 0], &[0x40, 1, 0, 1], &[]] {
-            assert!(!is_handshake(other), "{other:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_check_that_comes_too_soon_is_said_to_have_left_until_an_answer_comes() {
-        let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let near = UdpSocket::bind("127.0.0.1:0").unwrap();
-        near.set_nonblocking(true).unwrap();
-        let socket = runtime(dialogue()).unwrap().wrap_udp_socket(near).unwrap();
-        let (to, from) = (far.local_addr().unwrap(), socket.local_addr().unwrap());
-        let message = |kind: u8, last: u8| {
-            let mut bytes = vec![kind >> 4, kind & 0xf, 0, 8, 0x21, 0x12, 0xa4, 0x42];
-            bytes.extend([7; 12]);
-            bytes.extend([0, 6, 0, 4, 0, 0, 0, last]);
-            bytes
-        };
-        let (check, answer) = (|last| message(0x01, last), message(0x11, 0));
-        for last in 1..=9 {
-            assert_eq!(socket.send_to(&check(last), to).await.unwrap(), 28);
-        }
-        let mut buffer = [0; 64];
-        far.send_to(&answer, from).await.unwrap();
-        let (size, _) = socket.recv_from(&mut buffer).await.unwrap();
-        assert_eq!(buffer.get(..size), Some(&answer[..]));
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        socket.send_to(&check(10), to).await.unwrap();
-        let mut came = Vec::new();
-        while came.last() != Some(&10) {
-            let next = tokio::time::timeout(Duration::from_secs(5), far.recv_from(&mut buffer));
-            next.await.expect("the tenth").unwrap();
-            came.push(buffer[27]);
-        }
-        assert!(came.starts_with(&[1]) && came.len() < 5, "{came:?}");
-    }
-
-    #[tokio::test]
-    async fn a_handshake_comes_three_times_and_the_rest_once() {
-        let far = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let near = UdpSocket::bind("127.0.0.1:0").unwrap();
-        near.set_nonblocking(true).unwrap();
-        let socket = runtime(dialogue()).unwrap().wrap_udp_socket(near).unwrap();
-        let to = far.local_addr().unwrap();
-        for datagram in [&[22, 254, 253, 7][..], &[0x80, 96, 0, 1], &[23, 254, 253]] {
-            assert_eq!(socket.send_to(datagram, to).await.unwrap(), datagram.len());
-        }
-        let mut kinds = Vec::new();
-        let mut buffer = [0; 64];
-        while kinds.len() < 5 {
-            let next = tokio::time::timeout(Duration::from_secs(5), far.recv_from(&mut buffer));
-            let (size, _) = next.await.expect("five datagrams in all").unwrap();
-            kinds.push((buffer[0], size));
-        }
-        assert_eq!(kinds, [(22, 4), (0x80, 4), (23, 3), (22, 4), (22, 4)]);
-        let more = tokio::time::timeout(Duration::from_millis(150), far.recv_from(&mut buffer));
-        assert!(more.await.is_err(), "and no more");
-    }
-}
+mod tests;

@@ -5,6 +5,12 @@
 //! client is where it says. So the answer tells the cookie. On the client's side the crate's first
 //! ClientHello is kept back and answered here, and what leaves is the second, with the cookie. On
 //! the server's side the first is made of the second, and the question for a cookie kept back.
+//!
+//! The crate's server must never see the second without the first: it would wait for ever. So on
+//! its side a relay is understood in all it says; on the client's, what would leave by another way
+//! than a channel leaves as ever, without a cookie.
+
+use super::checks::{DATA, DATA_INDICATION, XOR_PEER_ADDRESS, attribute, message_type};
 
 /// What the crate's server asks for.
 pub(in crate::peer) type Cookie = [u8; 20];
@@ -24,6 +30,10 @@ const SESSION_ID: usize = 34;
 
 /// First byte of what a relay's channel carries (RFC 8656 section 12).
 const CHANNEL: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
+
+/// What a relay says before every message of its own: type and length.
+const STUN_TYPE: usize = 4;
+const STUN_HEADER: usize = 20;
 
 /// What becomes of a datagram that is to leave.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,13 +83,13 @@ impl Hello {
 
     /// This is to leave.
     pub fn leaving(&mut self, datagram: &[u8]) -> Leaving {
-        let (channel, record) = unwrapped(datagram);
+        let (wrapping, record) = unwrapped(datagram);
         let Some(message) = Message::of(record) else {
             return Leaving::Passes;
         };
         match (message.kind, message.number, self.theirs) {
             (CLIENT_HELLO, 0, Some(theirs)) if message.cookie() == Some(&[]) => {
-                Leaving::Answered(wrapped(channel, &verify_request(&theirs)))
+                Leaving::Answered(wrapping.wrap(&verify_request(&theirs)))
             }
             (HELLO_VERIFY_REQUEST, ..) => {
                 let known = self.state == State::Known && message.body.ends_with(&self.ours);
@@ -92,15 +102,18 @@ impl Hello {
 
     /// This came: what is to come before it, if anything.
     pub fn arrived(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
-        let (channel, record) = unwrapped(datagram);
+        if self.state == State::Asked {
+            return None; // as most of the time
+        }
+        let (wrapping, record) = unwrapped(datagram);
         let message = Message::of(record)?;
         let knows = (message.kind, message.number) == (CLIENT_HELLO, 1)
             && message.cookie() == Some(&self.ours);
-        if !knows || self.state == State::Asked {
+        if !knows {
             return None;
         }
         self.state = State::Known;
-        Some(wrapped(channel, &without_cookie(&message)?))
+        Some(wrapping.wrap(&without_cookie(&message)?))
     }
 }
 
@@ -171,21 +184,53 @@ fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// The channel's number, where it came in one, and what was in it.
-fn unwrapped(datagram: &[u8]) -> (Option<[u8; 2]>, &[u8]) {
+/// What a relay has put around a datagram.
+#[derive(Clone, Copy, Debug)]
+enum Wrapping<'a> {
+    Nothing,
+    /// With its number.
+    Channel([u8; 2]),
+    /// A Data indication (RFC 8656 section 11.6): its header behind the length, and the peer.
+    Indication(&'a [u8], &'a [u8]),
+}
+
+fn unwrapped(datagram: &[u8]) -> (Wrapping<'_>, &[u8]) {
     match *datagram {
         [first, second, high, low, ref data @ ..] if CHANNEL.contains(&first) => {
             let length = usize::from(u16::from_be_bytes([high, low]));
-            (Some([first, second]), data.get(..length).unwrap_or_default())
+            (Wrapping::Channel([first, second]), data.get(..length).unwrap_or_default())
         }
-        _ => (None, datagram),
+        _ => indicated(datagram).unwrap_or((Wrapping::Nothing, datagram)),
     }
 }
 
-fn wrapped(channel: Option<[u8; 2]>, data: &[u8]) -> Vec<u8> {
-    match channel {
-        Some(channel) => [&channel[..], &(data.len() as u16).to_be_bytes(), data].concat(),
-        None => data.to_vec(),
+fn indicated(datagram: &[u8]) -> Option<(Wrapping<'_>, &[u8])> {
+    if message_type(datagram)? != DATA_INDICATION {
+        return None;
+    }
+    let peer = attribute(datagram, XOR_PEER_ADDRESS)?;
+    let header = datagram.get(STUN_TYPE..STUN_HEADER)?;
+    Some((Wrapping::Indication(header, peer), attribute(datagram, DATA)?))
+}
+
+impl Wrapping<'_> {
+    fn wrap(self, data: &[u8]) -> Vec<u8> {
+        let size = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes();
+        match self {
+            Self::Nothing => data.to_vec(),
+            Self::Channel(number) => [&number[..], &size(data), data].concat(),
+            Self::Indication(header, peer) => {
+                let mut attributes = Vec::new();
+                for (kind, value) in [(XOR_PEER_ADDRESS, peer), (DATA, data)] {
+                    attributes.extend(kind.to_be_bytes());
+                    attributes.extend(size(value));
+                    attributes.extend(value);
+                    attributes.resize(attributes.len().next_multiple_of(4), 0);
+                }
+                let kind = DATA_INDICATION.to_be_bytes();
+                [&kind, &size(&attributes), header, &attributes].concat()
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A pair may carry data as soon as a check has shown that it works (RFC 8445 section 12.1). The
 //! crate names such a pair in a further check (section 8.1.1) and waits for that one's answer: a
 //! round trip. So it is answered here, and sent again until the other end has answered it, too.
+//! Through a relay everything is as ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +15,15 @@ use rtc::stun::message::{BINDING_SUCCESS, Message, TransactionId};
 
 use super::checks::{BINDING_REQUEST, BINDING_RESPONSE, USE_CANDIDATE, attribute, message_type};
 
-/// How long the other end is waited for before the naming check is sent again, the first time;
-/// then twice as long each time (RFC 8489 section 6.2.1), so many times.
-pub(super) const FIRST_AGAIN: Duration = Duration::from_millis(50);
-pub(super) const TIMES: u32 = 8;
+/// How long the other end is waited for before the naming check is sent again, the first time, then
+/// twice as long up to the second (RFC 8489 section 6.2.1), until the third: as long as the crate
+/// would look for a path.
+const FIRST_AGAIN: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_millis(200);
+const IN_ALL: Duration = Duration::from_secs(30);
 
 /// Checks that are waited for: more than there are at a time.
 const MOST: usize = 16;
-
-/// A keepalive (RFC 8445 section 11), which asks for nothing.
-const BINDING_INDICATION: u16 = 0x0011;
 
 /// Of one message.
 pub(super) type Transaction = [u8; 12];
@@ -39,7 +39,7 @@ impl Nomination {
     pub fn handle_sent(
         &mut self,
         datagram: &[u8],
-        password: Option<&str>,
+        password: impl FnOnce() -> Option<String>,
         provider: &Arc<dyn RTCCryptoProvider>,
     ) -> Option<(Transaction, Vec<u8>)> {
         if message_type(datagram) != Some(BINDING_REQUEST) {
@@ -47,7 +47,7 @@ impl Nomination {
         }
         attribute(datagram, USE_CANDIDATE)?;
         let transaction = transaction(datagram)?;
-        let answer = answer(transaction, password?, provider)?;
+        let answer = answer(transaction, password()?, provider)?;
         if self.unanswered.len() >= MOST {
             self.unanswered.remove(0);
         }
@@ -55,26 +55,31 @@ impl Nomination {
         Some((transaction, answer))
     }
 
-    /// This came. An answer that was given in the other end's stead already becomes a keepalive:
-    /// the crate has no use for two.
-    pub fn handle_received(&mut self, datagram: &mut [u8]) {
+    /// This came. Whether it is the other end's own answer, which the crate has no use for.
+    pub fn handle_received(&mut self, datagram: &[u8]) -> bool {
         if self.unanswered.is_empty() || message_type(datagram) != Some(BINDING_RESPONSE) {
-            return;
+            return false;
         }
-        let Some(transaction) = transaction(datagram) else { return };
         let before = self.unanswered.len();
-        self.unanswered.retain(|unanswered| *unanswered != transaction);
-        if self.unanswered.len() < before
-            && let Some(kind) = datagram.first_chunk_mut()
-        {
-            *kind = BINDING_INDICATION.to_be_bytes();
-        }
+        let answered = transaction(datagram);
+        self.unanswered.retain(|unanswered| Some(*unanswered) != answered);
+        self.unanswered.len() < before
     }
 
     /// Whether the other end has not answered this one yet.
     pub fn is_unanswered(&self, transaction: &Transaction) -> bool {
         self.unanswered.contains(transaction)
     }
+}
+
+/// How long after each time a naming check is sent again.
+pub(super) fn again() -> impl Iterator<Item = Duration> {
+    let mut passed = Duration::ZERO;
+    let double = |last: &Duration| Some((*last * 2).min(LONGEST));
+    std::iter::successors(Some(FIRST_AGAIN), double).take_while(move |next| {
+        passed += *next;
+        passed <= IN_ALL
+    })
 }
 
 /// Of a STUN message.
@@ -85,13 +90,11 @@ pub(super) fn transaction(datagram: &[u8]) -> Option<Transaction> {
 /// What the crate takes for the other end's (it looks at no address in it).
 fn answer(
     transaction: Transaction,
-    password: &str,
+    password: String,
     provider: &Arc<dyn RTCCryptoProvider>,
 ) -> Option<Vec<u8>> {
-    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
-        password.to_owned(),
-        provider.crypto(),
-    );
+    let integrity =
+        MessageIntegrity::new_short_term_integrity_with_provider(password, provider.crypto());
     let mut message = Message::new();
     message
         .build(&[
@@ -117,6 +120,10 @@ mod tests {
         rtc::crypto::default_provider().unwrap()
     }
 
+    fn password() -> Option<String> {
+        Some(PASSWORD.to_owned())
+    }
+
     fn message(kind: rtc::stun::message::MessageType, number: u8, names: bool) -> Vec<u8> {
         let mut setters: Vec<Box<dyn Setter>> =
             vec![Box::new(kind), Box::new(TransactionId([number; 12]))];
@@ -134,7 +141,7 @@ mod tests {
         let (mut nomination, provider) = (Nomination::default(), provider());
         let check = message(BINDING_REQUEST, 1, true);
         let (transaction, raw) =
-            nomination.handle_sent(&check, Some(PASSWORD), &provider).expect("an answer");
+            nomination.handle_sent(&check, password, &provider).expect("an answer");
         assert_eq!(transaction, [1; 12]);
         let mut answer = Message { raw, ..Message::default() };
         answer.decode().unwrap();
@@ -146,31 +153,34 @@ mod tests {
     #[test]
     fn no_other_is() {
         let (mut nomination, provider) = (Nomination::default(), provider());
-        let mut answered = |datagram: &[u8], password| {
-            nomination.handle_sent(datagram, password, &provider).is_some()
-        };
-        assert!(!answered(&message(BINDING_REQUEST, 1, false), Some(PASSWORD)));
-        assert!(!answered(&message(BINDING_SUCCESS, 1, true), Some(PASSWORD)));
-        assert!(!answered(&message(BINDING_REQUEST, 1, true), None), "no password yet");
+        let mut answered =
+            |datagram: &[u8]| nomination.handle_sent(datagram, password, &provider).is_some();
+        assert!(!answered(&message(BINDING_REQUEST, 1, false)));
+        assert!(!answered(&message(BINDING_SUCCESS, 1, true)));
         for other in [&[][..], &[0, 1], &[22; 40]] {
-            assert!(!answered(other, Some(PASSWORD)));
+            assert!(!answered(other));
         }
+        let check = message(BINDING_REQUEST, 1, true);
+        assert!(nomination.handle_sent(&check, || None, &provider).is_none(), "no password yet");
     }
 
     #[test]
-    fn the_other_ends_own_answer_becomes_a_keepalive() {
+    fn the_other_ends_own_answer_ends_the_waiting() {
         let (mut nomination, provider) = (Nomination::default(), provider());
         let check = message(BINDING_REQUEST, 1, true);
-        nomination.handle_sent(&check, Some(PASSWORD), &provider).unwrap();
-        let mut unasked = message(BINDING_SUCCESS, 2, false);
-        nomination.handle_received(&mut unasked);
-        assert_eq!(unasked, message(BINDING_SUCCESS, 2, false));
+        nomination.handle_sent(&check, password, &provider).unwrap();
+        assert!(!nomination.handle_received(&message(BINDING_SUCCESS, 2, false)), "unasked");
         assert!(nomination.is_unanswered(&[1; 12]));
-        let mut answer = message(BINDING_SUCCESS, 1, false);
-        nomination.handle_received(&mut answer);
-        assert_eq!(answer[..2], [0, 0x11]);
-        assert_eq!(answer[2..], message(BINDING_SUCCESS, 1, false)[2..]);
+        assert!(nomination.handle_received(&message(BINDING_SUCCESS, 1, false)));
         assert!(!nomination.is_unanswered(&[1; 12]));
+        assert!(!nomination.handle_received(&message(BINDING_SUCCESS, 1, false)), "once");
+    }
+
+    #[test]
+    fn it_is_waited_for_as_long_as_for_a_path() {
+        let ms: Vec<u128> = again().map(|wait| wait.as_millis()).collect();
+        assert_eq!(ms[..4], [50, 100, 200, 200]);
+        assert!((29_800..=30_000).contains(&ms.iter().sum::<u128>()));
     }
 
     #[test]
@@ -178,7 +188,7 @@ mod tests {
         let (mut nomination, provider) = (Nomination::default(), provider());
         for number in 0..100 {
             let check = message(BINDING_REQUEST, number, true);
-            nomination.handle_sent(&check, Some(PASSWORD), &provider).unwrap();
+            nomination.handle_sent(&check, password, &provider).unwrap();
         }
         assert_eq!(nomination.unanswered.len(), MOST);
         assert!(nomination.is_unanswered(&[99; 12]));
