@@ -50,6 +50,7 @@ pub mod peer {
     mod overflow;
     mod playout_delay;
     mod sync_tap;
+    mod twcc;
 
     mod sockets {
         pub(super) mod checks;
