@@ -277,7 +277,9 @@ impl ConsiderateSocket {
         let mut to_crate = Vec::new();
         for (number, datagram) in datagrams.chunks(size).enumerate() {
             self.handle_datagram(meta.addr, datagram);
-            if let Some(before) = locked(&self.dialogue.hello).arrived(datagram) {
+            if Hello::concerns(datagram)
+                && let Some(before) = locked(&self.dialogue.hello).arrived(datagram)
+            {
                 to_crate.extend(datagrams.chunks(size).take(number).map(<[u8]>::to_vec));
                 to_crate.push(before);
                 to_crate.extend(datagrams.chunks(size).skip(number).map(<[u8]>::to_vec));

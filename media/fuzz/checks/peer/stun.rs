@@ -30,6 +30,7 @@ fn datagrams(data: &[u8]) {
             // What comes before is the same without a cookie.
             let before = hello.arrived(datagram);
             assert!(before.is_none_or(|before| before.len() < datagram.len()));
+            assert!(Hello::concerns(datagram) || hello.arrived(datagram).is_none());
             continue;
         }
         if let Leaving::Answered(answer) = hello.leaving(datagram) {

@@ -34,9 +34,10 @@ pub(super) const DATA: u16 = 0x0013;
 pub(super) const USE_CANDIDATE: u16 = 0x0025;
 
 /// First byte of what a relay's channel carries (RFC 8656 section 12).
-const CHANNEL: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
+pub(super) const CHANNEL: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
 
-const HEADER: usize = 20;
+/// Of a STUN message.
+pub(super) const HEADER: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// Where a check goes: an address, or one behind a relay.

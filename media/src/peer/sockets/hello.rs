@@ -10,7 +10,9 @@
 //! its side a relay is understood in all it says; on the client's, what would leave by another way
 //! than a channel leaves as ever, without a cookie.
 
-use super::checks::{DATA, DATA_INDICATION, XOR_PEER_ADDRESS, attribute, message_type};
+use super::checks::{
+    CHANNEL, DATA, DATA_INDICATION, HEADER, XOR_PEER_ADDRESS, attribute, message_type,
+};
 
 /// What the crate's server asks for.
 pub(in crate::peer) type Cookie = [u8; 20];
@@ -28,12 +30,8 @@ const MESSAGE: usize = 12;
 /// Where a ClientHello's session id begins: behind its version and random.
 const SESSION_ID: usize = 34;
 
-/// First byte of what a relay's channel carries (RFC 8656 section 12).
-const CHANNEL: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
-
-/// What a relay says before every message of its own: type and length.
-const STUN_TYPE: usize = 4;
-const STUN_HEADER: usize = 20;
+/// Where a STUN message's magic cookie begins, behind type and length.
+const MAGIC_COOKIE: usize = 4;
 
 /// What becomes of a datagram that is to leave.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +96,11 @@ impl Hello {
             }
             _ => Leaving::Passes,
         }
+    }
+
+    /// Whether this may hold a handshake, to spare media the look (RFC 7983 section 7).
+    pub fn concerns(datagram: &[u8]) -> bool {
+        datagram.first().is_some_and(|first| first <= CHANNEL.end())
     }
 
     /// This came: what is to come before it, if anything.
@@ -209,7 +212,7 @@ fn indicated(datagram: &[u8]) -> Option<(Wrapping<'_>, &[u8])> {
         return None;
     }
     let peer = attribute(datagram, XOR_PEER_ADDRESS)?;
-    let header = datagram.get(STUN_TYPE..STUN_HEADER)?;
+    let header = datagram.get(MAGIC_COOKIE..HEADER)?;
     Some((Wrapping::Indication(header, peer), attribute(datagram, DATA)?))
 }
 
